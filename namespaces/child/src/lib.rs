@@ -1,0 +1,2 @@
+//! child
+#![no_std]

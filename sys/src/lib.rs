@@ -1,0 +1,24 @@
+//! The leaf everything may use: units, errnos, signals, pidfds, paths by fd.
+//!
+//! No kernel facility of its own: only what six crates would otherwise write
+//! six times. Linux only.
+
+mod errno;
+mod error;
+mod fd;
+mod pidfd;
+mod proc;
+mod root;
+mod signal;
+mod size;
+mod stdio;
+
+pub use errno::Errno;
+pub use error::{Error, ErrorKind, Failure, Result};
+pub use fd::above;
+pub use pidfd::{Pidfd, Reaped};
+pub use proc::ProcRoot;
+pub use root::{InRoot, Root};
+pub use signal::Signal;
+pub use size::Size;
+pub use stdio::Stdio;
