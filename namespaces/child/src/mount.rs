@@ -33,7 +33,7 @@ struct Statx {
     mode: u16,
     pad: u16,
     inode: u64,
-    rest: [u64; 10],
+    rest: [u64; 11],
     rdev_major: u32,
     rdev_minor: u32,
     dev_major: u32,
@@ -41,6 +41,8 @@ struct Statx {
     mount: u64,
     spare: [u64; 13],
 }
+
+const _: () = assert!(core::mem::size_of::<Statx>() == 256);
 
 const STATX_MNT_ID: u32 = 0x1000;
 /// Tries of a lookup that a rename disturbs.
@@ -221,6 +223,16 @@ pub(crate) fn set_attributes(s: &State<'_>, op: &Op, act: bool) -> Outcome {
         attributes(fd, op.x, op.y, 0, op.flags & flag::RECURSIVE != 0)?;
     }
     // That they hold is seen in the table of mounts.
+    Ok(())
+}
+
+pub(crate) fn open_op(s: &mut State<'_>, op: &Op) -> Outcome {
+    let fd = if Fd(op.a) == Fd::CWD {
+        open_path(AT_FDCWD, s.text(op.b), 0, RESOLVE_NO_MAGICLINKS)?
+    } else {
+        inside(s.fd(Fd(op.a))?, s.text(op.b), op.flags)?
+    };
+    s.keep(op.c, fd);
     Ok(())
 }
 

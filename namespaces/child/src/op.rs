@@ -118,6 +118,8 @@ pub enum Code {
     CloneSame,
     /// Sets attributes `x` and clears `y` on `a`.
     SetAttributes,
+    /// Looks up path `b` inside the tree `a`, into register `c`.
+    OpenPath,
     /// Attaches `a` inside `b` at path `c`.
     Attach,
     /// Attaches `a` over `/`, from where it becomes the root.

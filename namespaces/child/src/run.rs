@@ -122,6 +122,7 @@ fn take(s: &mut State<'_>, op: &Op) -> Outcome {
         Code::CloneTree => mount::clone_tree(s, op, act),
         Code::CloneSame => mount::clone_same(s, op, act),
         Code::SetAttributes => mount::set_attributes(s, op, act),
+        Code::OpenPath => mount::open_op(s, op),
         Code::Attach => mount::attach(s, op, act),
         Code::AttachRoot => mount::attach_root(s, op, act),
         Code::MakeDir => mount::make_dir(s, op, act),
