@@ -29,7 +29,7 @@ pub(crate) fn compile(profile: &Profile, arch: Arch) -> Result<Program> {
     let same = emitter.equals(table.audit, number, foreign.entry);
     emitter.load(ARCH, same);
     let code = emitter.finish();
-    check::check(&code).map_err(|reason| invalid(format!("{reason} in what it became")))?;
+    check::check(&code).map_err(invalid)?;
     Ok(Program::compiled(code, arch, profile))
 }
 
