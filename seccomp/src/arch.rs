@@ -14,9 +14,9 @@ pub enum Arch {
     Native,
     /// 64-bit x86, without x32.
     X86_64,
-    /// 64-bit ARM.
+    /// 64-bit ARM. There is no table of its calls yet: `Unsupported`.
     Aarch64,
-    /// 64-bit RISC-V.
+    /// 64-bit RISC-V. There is no table of its calls yet: `Unsupported`.
     Riscv64,
 }
 

@@ -43,7 +43,8 @@ impl Program {
     /// ```
     ///
     /// # Errors
-    /// `Invalid` for a name the architecture does not have.
+    /// `Invalid` for a name the architecture does not have; `Unsupported` for an
+    /// architecture without a table.
     pub fn decide(&self, syscall: &str, args: [u64; 6]) -> Result<Verdict> {
         let table = self.arch.table()?;
         let number = table.number(syscall).ok_or_else(|| {

@@ -238,15 +238,86 @@ fn reason_and_action_agree() {
         for number in 0..470 {
             for value in boundary(&[6, 16, 31, 0x5412, 0x7e02_0000]) {
                 for args in [[value; 6], [16, value, 0, 0, 0, 0], [value, 6, value, 0, 0, 0]] {
-                    let verdict = program.decide_raw(X86_64, number, args);
-                    if let Some(at) = verdict.rule {
-                        let rule = profile.rules().nth(at).unwrap();
-                        assert_eq!(rule.action(), verdict.action, "{rule} {args:x?}");
-                    }
+                    agrees(&profile, &program, number, args, EPERM);
                 }
             }
         }
     }
+}
+
+fn agrees(profile: &Profile, program: &Program, number: u32, args: [u64; 6], otherwise: Action) {
+    let verdict = program.decide_raw(X86_64, number, args);
+    let said = match verdict.rule {
+        Some(at) => profile.rules().nth(at).unwrap().action(),
+        None if (337..424).contains(&number) => Action::Errno(Errno::ENOSYS),
+        None => otherwise,
+    };
+    assert_eq!(verdict.action, said, "{number} {args:x?} {verdict:?}\n{profile}");
+}
+
+/// Profiles that nobody would write: every shape of condition, merged, in any order.
+#[test]
+fn generated_profiles_agree_with_their_rules() {
+    let mut state = 0x9e37_79b9_7f4a_7c15u64;
+    let mut random = move |below: u64| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 11) % below
+    };
+    let actions = [
+        Action::Allow,
+        Action::Log,
+        Action::Trace(1),
+        EPERM,
+        Action::Errno(Errno::ENOENT),
+        Action::Trap,
+        Action::KillThread,
+        Action::KillProcess,
+    ];
+    let names = ["read", "write", "open", "socket", "mmap", "file_setattr"];
+    let numbers = [0, 1, 2, 3, 8, 9, 41, 336, 337, 424, 469];
+    let words = [0, 1, 3, 0x8000_0000, 0xffff_ffff, 0x1_0000_0000, 0x8000_0000_0000_0001, u64::MAX];
+    let (mut compiled, mut longest) = (0, 0);
+    for _ in 0..1500 {
+        let otherwise = actions[random(8) as usize];
+        let mut parts = [Profile::new(otherwise), Profile::new(otherwise)];
+        for part in &mut parts {
+            for _ in 0..random(12) {
+                let mut when = Vec::new();
+                for _ in 0..random(4) {
+                    let argument = arg(random(3) as u8);
+                    let (a, b) = (words[random(8) as usize], words[random(8) as usize]);
+                    let condition = match random(6) {
+                        0 => argument.equals(a),
+                        1 => argument.equals_int(a as u32),
+                        2 => argument.masked(a, a & b),
+                        3 => argument.masked_int(a as u32, (a & b) as u32),
+                        4 => argument.at_most(a),
+                        _ => argument.at_most_int(a as u32),
+                    };
+                    when.push(if random(2) == 0 { condition } else { !condition });
+                }
+                let (name, then) = (names[random(6) as usize], actions[random(8) as usize]);
+                *part = part.clone().rule(name, when, then);
+            }
+        }
+        let [one, other] = parts;
+        let profile = if random(2) == 0 { one } else { one.merge(&other) };
+        // Some of them contradict themselves.
+        let Ok(program) = profile.compile(Arch::X86_64) else { continue };
+        compiled += 1;
+        longest = longest.max(program.instructions());
+        for number in numbers {
+            for _ in 0..40 {
+                let args = [0; 6].map(|_: u64| {
+                    words[random(8) as usize].wrapping_add(random(3)).wrapping_sub(1)
+                });
+                agrees(&profile, &program, number, args, otherwise);
+            }
+        }
+    }
+    assert!(compiled > 700 && longest > 250, "{compiled} {longest}");
 }
 
 #[test]
