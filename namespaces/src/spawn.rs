@@ -1,4 +1,4 @@
-use crate::start::{Code, Compiled, Failed, Fd, Op, Recipe, Start, flag, slot};
+use crate::start::{Code, Compiled, Failed, Fd, Op, Pipes, Recipe, Start, flag, slot};
 use crate::{IdMaps, Namespaces, NsFd, Result};
 use ireko_sys::{Errno, ErrorKind, Failure, Pidfd, Stdio};
 use std::ffi::{OsStr, OsString};
@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 /// What a program printed, and how it ended.
 pub use std::process::Output;
@@ -194,16 +194,8 @@ impl Spawn {
     fn start(&self, defaults: [Stdio; 3]) -> Result<Child> {
         let compiled = self.compile()?;
         let maps = self.maps.clone().unwrap_or_else(IdMaps::caller_as_root);
-        let mut pipes = Pipes::default();
-        let mut held = Vec::new();
-        let mut streams = [None; 3];
-        for (index, default) in defaults.into_iter().enumerate() {
-            let wanted = self.stdio[index].clone().unwrap_or(default);
-            let fd = pipes.open(index, wanted)?;
-            streams[index] = crate::start::stream(&fd);
-            held.push(fd);
-        }
-        let mut start = Start::new(&compiled, self.kinds).stdio(streams);
+        let (pipes, streams) = Pipes::open(&self.stdio, defaults)?;
+        let mut start = Start::new(&compiled, self.kinds).stdio(streams.fds());
         if self.kinds.contains(Namespaces::USER) {
             start = start.id_maps(&maps);
         }
@@ -335,43 +327,6 @@ fn candidates(program: &OsStr, path: &OsStr) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Our ends.
-#[derive(Debug, Default)]
-struct Pipes {
-    stdin: Mutex<Option<PipeWriter>>,
-    stdout: Mutex<Option<PipeReader>>,
-    stderr: Mutex<Option<PipeReader>>,
-}
-
-impl Pipes {
-    /// The child's end of a stream.
-    fn open(&mut self, index: usize, wanted: Stdio) -> Result<Stdio> {
-        let failed = |e: std::io::Error| Failure::kernel("open a standard stream", Errno::of(&e));
-        Ok(match wanted {
-            Stdio::Null => {
-                let null = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null");
-                null.map_err(failed)?.into()
-            }
-            Stdio::Piped => {
-                let (reader, writer) = std::io::pipe().map_err(failed)?;
-                if index == 0 {
-                    self.stdin = Mutex::new(Some(writer));
-                    reader.into()
-                } else {
-                    let ours = if index == 1 { &mut self.stdout } else { &mut self.stderr };
-                    *ours = Mutex::new(Some(reader));
-                    writer.into()
-                }
-            }
-            other => other,
-        })
-    }
-}
-
-fn taken<T>(pipe: &Mutex<Option<T>>) -> Option<T> {
-    pipe.lock().unwrap_or_else(PoisonError::into_inner).take()
-}
-
 /// A started program. Dropping it leaves it running, as in std.
 #[derive(Debug)]
 pub struct Child {
@@ -420,19 +375,19 @@ impl Child {
     /// The pipe to its stdin, once, when that was [`Stdio::Piped`].
     #[must_use]
     pub fn take_stdin(&self) -> Option<PipeWriter> {
-        taken(&self.pipes.stdin)
+        self.pipes.take_stdin()
     }
 
     /// The pipe from its stdout, once.
     #[must_use]
     pub fn take_stdout(&self) -> Option<PipeReader> {
-        taken(&self.pipes.stdout)
+        self.pipes.take_stdout()
     }
 
     /// The pipe from its stderr, once.
     #[must_use]
     pub fn take_stderr(&self) -> Option<PipeReader> {
-        taken(&self.pipes.stderr)
+        self.pipes.take_stderr()
     }
 
     /// Ends it, and with a pid namespace everything in it.

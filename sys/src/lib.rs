@@ -6,6 +6,7 @@
 mod errno;
 mod error;
 mod fd;
+mod per_process;
 mod pidfd;
 mod proc;
 mod root;
@@ -16,6 +17,7 @@ mod stdio;
 pub use errno::Errno;
 pub use error::{Error, ErrorKind, Failure, Result};
 pub use fd::above;
+pub use per_process::PerProcess;
 pub use pidfd::{Pidfd, Reaped};
 pub use proc::ProcRoot;
 pub use root::{InRoot, Root};

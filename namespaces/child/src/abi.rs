@@ -140,6 +140,7 @@ numbers! {
     EBADF: i32 = 9;
     EAGAIN: i32 = 11;
     EACCES: i32 = 13;
+    EEXIST: i32 = 17;
     ENOTDIR: i32 = 20;
     EINVAL: i32 = 22;
     ENOSYS: i32 = 38;
@@ -156,6 +157,7 @@ numbers! {
     O_EXCL: u32 = 0o200;
     O_CLOEXEC: u32 = 0o2000000;
     O_PATH: u32 = 0o10000000;
+    RESOLVE_NO_XDEV: u64 = 0x01;
     RESOLVE_NO_MAGICLINKS: u64 = 0x02;
     RESOLVE_NO_SYMLINKS: u64 = 0x04;
     RESOLVE_BENEATH: u64 = 0x08;

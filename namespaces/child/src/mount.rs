@@ -44,6 +44,9 @@ struct Statx {
 
 const _: () = assert!(core::mem::size_of::<Statx>() == 256);
 
+/// In a tree of ours, and on no other mount.
+const WITHIN: u64 = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV;
+
 const STATX_MNT_ID: u32 = 0x1000;
 /// Tries of a lookup that a rename disturbs.
 const TRIES: u32 = 128;
@@ -279,7 +282,7 @@ pub(crate) fn make_dirs_inside(s: &State<'_>, op: &Op, act: bool) -> Outcome {
     let mut prefix = [0u8; MOST];
     let tree = s.fd(Fd(op.a))?;
     let path = s.text(op.b).bytes();
-    let mut parent = inside(tree, Text::fixed(c"/"), 0)?;
+    let mut parent = open_path(tree, Text::fixed(c"/"), 0, WITHIN)?;
     let mut name = 0usize;
     let mut i = 0usize;
     while i <= path.len() {
@@ -289,10 +292,10 @@ pub(crate) fn make_dirs_inside(s: &State<'_>, op: &Op, act: bool) -> Outcome {
             let (so_far, last) = unsafe {
                 (Text::new(prefix.as_ptr()), Text::new(prefix.as_ptr().wrapping_add(name)))
             };
-            let found = match inside(tree, so_far, 0) {
+            let found = match open_path(tree, so_far, 0, WITHIN) {
                 Err(ENOENT) if act => {
                     call!(nr::MKDIRAT, parent, last.as_ptr(), 0o755)?;
-                    inside(tree, so_far, 0)?
+                    open_path(tree, so_far, 0, WITHIN)?
                 }
                 answer => answer?,
             };
@@ -314,19 +317,24 @@ pub(crate) fn make_dirs_inside(s: &State<'_>, op: &Op, act: bool) -> Outcome {
 }
 
 pub(crate) fn make_file(s: &State<'_>, op: &Op, act: bool) -> Outcome {
-    let dir = s.fd(Fd(op.a))?;
+    let tree = s.fd(Fd(op.a))?;
+    let path = s.text(op.b);
     if act {
-        let fd = call!(
-            nr::OPENAT,
-            dir,
-            s.text(op.b).as_ptr(),
-            O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC,
-            0o644
-        )?;
-        close(fd);
+        match create(tree, path, 0o644) {
+            Ok(fd) => close(fd),
+            Err(EEXIST) => {}
+            Err(errno) => return Err(errno),
+        }
     }
-    close(open_path(dir, s.text(op.b), 0, RESOLVE_NO_SYMLINKS)?);
+    close(open_path(tree, path, 0, WITHIN)?);
     Ok(())
+}
+
+/// A new, empty file in a tree of ours: never beyond its mount.
+fn create(tree: i32, path: Text, mode: u64) -> Answer {
+    let flags = u64::from(O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC);
+    let how = OpenHow { flags, mode, resolve: WITHIN };
+    call!(nr::OPENAT2, tree, path.as_ptr(), &raw const how, core::mem::size_of::<OpenHow>())
 }
 
 pub(crate) fn make_link(s: &State<'_>, op: &Op, act: bool) -> Outcome {

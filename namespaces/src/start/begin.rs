@@ -5,12 +5,12 @@ use super::recipe::{Compiled, slot};
 use super::starter::Starter;
 use crate::{Error, IdMaps, Namespaces, Result};
 use ireko_child::{MISSED, SLOTS};
-use ireko_sys::{Errno, ErrorKind, Failure, Pidfd, Signal, Stdio};
+use ireko_sys::{Errno, ErrorKind, Failure, PerProcess, Pidfd, Signal};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::ExitStatusExt;
+use std::sync::OnceLock;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How long a start may take before it is given up.
@@ -440,26 +440,13 @@ fn is_open(fd: RawFd) -> bool {
 
 /// A pidfd of this process, for children to watch; another after a fork.
 fn caller() -> Result<RawFd> {
-    static KEPT: Mutex<Option<(u32, OwnedFd)>> = Mutex::new(None);
-    let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
-    let me = std::process::id();
-    match &*kept {
-        Some((pid, fd)) if *pid == me => Ok(fd.as_raw_fd()),
-        _ => {
-            let fd = ireko_sys::above(10, Pidfd::open(me)?.as_fd())?;
-            let number = fd.as_raw_fd();
-            *kept = Some((me, fd));
-            Ok(number)
-        }
+    static KEPT: PerProcess<OnceLock<OwnedFd>> = PerProcess::new();
+    let kept = KEPT.get(OnceLock::new);
+    if let Some(fd) = kept.get() {
+        return Ok(fd.as_raw_fd());
     }
-}
-
-/// The fd that a stream is given as; `None`: the caller's own.
-pub(crate) fn stream(stdio: &Stdio) -> Option<RawFd> {
-    match stdio {
-        Stdio::Fd(fd) => Some(fd.as_raw_fd()),
-        _ => None,
-    }
+    let fd = ireko_sys::above(10, Pidfd::open(std::process::id())?.as_fd())?;
+    Ok(kept.get_or_init(|| fd).as_raw_fd())
 }
 
 const _: () = assert!(slot::STDIN as usize + 3 <= SLOTS);

@@ -6,12 +6,13 @@
 
 mod begin;
 mod helper;
+mod pipes;
 mod recipe;
 mod starter;
 mod sub_ids;
 
-pub(crate) use begin::stream;
 pub use begin::{Begun, Failed, Start, Started};
 pub use ireko_child::{Code, Fd, Identity, Op, flag};
+pub use pipes::{Pipes, Streams};
 pub use recipe::{Compiled, Recipe, Step, slot};
 pub(crate) use sub_ids::{sub_ids, write_by_helpers};

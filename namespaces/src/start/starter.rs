@@ -7,7 +7,7 @@
 
 use crate::Result;
 use ireko_child::{CloneArgs, Page, Walk, abi, clone_onto};
-use ireko_sys::{Errno, Failure};
+use ireko_sys::{Errno, Failure, PerProcess};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, mmap_anonymous, mprotect};
 use std::cell::UnsafeCell;
@@ -15,7 +15,7 @@ use std::num::NonZeroUsize;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32};
+use std::sync::atomic::{AtomicI32, AtomicU32};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -56,31 +56,11 @@ unsafe impl Send for Desk {}
 // SAFETY: as above.
 unsafe impl Sync for Desk {}
 
-struct Pool {
-    process: u32,
-    idle: Mutex<Vec<Starter>>,
-}
+/// Those that are idle. A fork of the host program has none of their threads.
+static IDLE_ONES: PerProcess<Mutex<Vec<Starter>>> = PerProcess::new();
 
-static POOL: AtomicPtr<Pool> = AtomicPtr::new(std::ptr::null_mut());
-
-fn pool() -> &'static Pool {
-    let me = std::process::id();
-    loop {
-        let now = POOL.load(Acquire);
-        // SAFETY: pools are never freed.
-        if let Some(pool) = unsafe { now.as_ref() } {
-            if pool.process == me {
-                return pool;
-            }
-        }
-        // The first start, or the first after a fork: what was inherited has no threads,
-        // and its lock may be held by one that is not here.
-        let new = Box::into_raw(Box::new(Pool { process: me, idle: Mutex::new(Vec::new()) }));
-        if POOL.compare_exchange(now, new, Release, Relaxed).is_err() {
-            // SAFETY: nobody has seen it.
-            drop(unsafe { Box::from_raw(new) });
-        }
-    }
+fn idle() -> std::sync::MutexGuard<'static, Vec<Starter>> {
+    IDLE_ONES.get(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What came of a clone.
@@ -94,13 +74,13 @@ pub(crate) struct Cloned {
 impl Starter {
     /// One that is idle, or a new one.
     pub(crate) fn take() -> Result<Self> {
-        let idle = pool().idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        idle.map_or_else(Self::new, Ok)
+        let known = idle().pop();
+        known.map_or_else(Self::new, Ok)
     }
 
     /// For the next start.
     pub(crate) fn give_back(self) {
-        pool().idle.lock().unwrap_or_else(PoisonError::into_inner).push(self);
+        idle().push(self);
     }
 
     fn new() -> Result<Self> {
