@@ -31,6 +31,22 @@ pub(crate) struct Refused {
     pub(crate) errno: Errno,
 }
 
+/// A mount by its fd, or by its path without following a link at the end.
+#[derive(Clone, Copy)]
+pub(crate) enum At<'a> {
+    Fd(BorrowedFd<'a>),
+    Path(&'a CStr),
+}
+
+impl At<'_> {
+    fn parts(&self) -> (RawFd, &CStr, u32) {
+        match self {
+            Self::Fd(fd) => (fd.as_raw_fd(), c"", AT_EMPTY_PATH),
+            Self::Path(path) => (libc::AT_FDCWD, path, libc::AT_SYMLINK_NOFOLLOW as u32),
+        }
+    }
+}
+
 /// What `mount_setattr` changes: the kernel's `struct mount_attr`, version 0.
 #[repr(C)]
 #[derive(Debug, Default)]
@@ -139,14 +155,15 @@ pub(crate) fn open_tree(
 }
 
 /// Changes a mount and all below it, or nothing.
-pub(crate) fn mount_setattr(mount: BorrowedFd<'_>, attr: &MountAttr) -> Result<(), Refused> {
-    // SAFETY: an empty path, and a structure whose true size is passed.
+pub(crate) fn mount_setattr(mount: At<'_>, attr: &MountAttr) -> Result<(), Refused> {
+    let (dir, path, flags) = mount.parts();
+    // SAFETY: a NUL-terminated path, and a structure whose true size is passed.
     let r = unsafe {
         libc::syscall(
             libc::SYS_mount_setattr,
-            mount.as_raw_fd(),
-            c"".as_ptr(),
-            AT_EMPTY_PATH | AT_RECURSIVE,
+            dir,
+            path.as_ptr(),
+            flags | AT_RECURSIVE,
             ptr::from_ref(attr),
             size_of::<MountAttr>(),
         )
@@ -169,25 +186,25 @@ pub(crate) fn move_mount(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Resul
     answer("move_mount", (5, 2), r).map(drop)
 }
 
-/// Holds what is at `path`. `follow` is for the last component alone.
-pub(crate) fn open_path(path: &CStr, follow: bool) -> Result<OwnedFd, Refused> {
-    let flags = libc::O_PATH | libc::O_CLOEXEC | if follow { 0 } else { libc::O_NOFOLLOW };
+/// Holds what is at `path`.
+pub(crate) fn open_path(path: &CStr) -> Result<OwnedFd, Refused> {
     // SAFETY: a NUL-terminated path that outlives the call.
-    let r = unsafe { libc::open(path.as_ptr(), flags) };
+    let r = unsafe { libc::open(path.as_ptr(), libc::O_PATH | libc::O_CLOEXEC) };
     owned("open", (2, 6), r.into())
 }
 
-/// The id in `mountinfo` of the mount that an fd is on, or the one that is never used again.
-pub(crate) fn mount_id(fd: BorrowedFd<'_>, for_ever: bool) -> Result<u64, Refused> {
+/// The id in `mountinfo` of the mount that this is on, or the one that is never used again.
+pub(crate) fn mount_id(of: At<'_>, for_ever: bool) -> Result<u64, Refused> {
+    let (dir, path, flags) = of.parts();
     let mask = STATX_MNT_ID | if for_ever { STATX_MNT_ID_UNIQUE } else { 0 };
     // SAFETY: statx is a plain structure that the call fills; it may start as zeroes.
     let (r, found) = unsafe {
         let mut found: libc::statx = std::mem::zeroed();
         let r = libc::syscall(
             libc::SYS_statx,
-            fd.as_raw_fd(),
-            c"".as_ptr(),
-            AT_EMPTY_PATH | libc::AT_STATX_DONT_SYNC as u32,
+            dir,
+            path.as_ptr(),
+            flags | libc::AT_STATX_DONT_SYNC as u32,
             mask,
             ptr::from_mut(&mut found),
         );

@@ -1,7 +1,8 @@
-use crate::call::{self, MountAttr, Refused};
+use crate::call::{self, At, MountAttr, Refused};
 use crate::error::{c_string, failed};
 use crate::{Attributes, Errno, ErrorKind, InRoot, Mounted, Propagation, Result};
 use ireko_sys::{Failure, ProcRoot};
+use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -116,7 +117,7 @@ impl Detached {
     #[doc(alias = "mount_setattr")]
     pub fn with(self, attributes: Attributes) -> Result<Self> {
         let attr = MountAttr { set: attributes.bits(), ..MountAttr::default() };
-        call::mount_setattr(self.as_fd(), &attr)
+        call::mount_setattr(At::Fd(self.as_fd()), &attr)
             .map_err(|refused| failed(format!("make {} {attributes}", self.what), refused))?;
         Ok(self)
     }
@@ -148,7 +149,7 @@ impl Detached {
             user_namespace: user_namespace.as_raw_fd() as u64,
             ..MountAttr::default()
         };
-        call::mount_setattr(self.as_fd(), &attr).map_err(|refused| {
+        call::mount_setattr(At::Fd(self.as_fd()), &attr).map_err(|refused| {
             let failure = failed(operation(), refused);
             if refused.errno == Errno::EINVAL {
                 let mut failure = failure.kind(ErrorKind::Unsupported);
@@ -182,7 +183,7 @@ impl Detached {
                 .into());
         }
         let attr = MountAttr { propagation: propagation.bits(), ..MountAttr::default() };
-        call::mount_setattr(self.as_fd(), &attr).map_err(|r| failed(operation(), r))?;
+        call::mount_setattr(At::Fd(self.as_fd()), &attr).map_err(|r| failed(operation(), r))?;
         // A private one made shared has a group, but not its source's: to unmount it
         // cannot unmount anything there.
         self.propagation = match (self.propagation, propagation) {
@@ -203,7 +204,7 @@ impl Detached {
     pub fn attach(self, at: impl AsRef<Path>) -> Result<Mounted> {
         let at = at.as_ref();
         let operation = || format!("attach {} to {}", self.what, at.display());
-        let target = call::open_path(&c_string("path", at)?, true)
+        let target = call::open_path(&c_string("path", at)?)
             .map_err(|refused| failed(operation(), refused))?;
         // The name without symlinks, so that what is unmounted later is what was mounted.
         let path = match path_of(target.as_fd()) {
@@ -212,7 +213,7 @@ impl Detached {
                 std::path::absolute(at).map_err(|e| Failure::kernel(operation(), Errno::of(&e)))?
             }
         };
-        let id = call::mount_id(self.as_fd(), true).map_err(|r| failed(operation(), r))?;
+        let id = call::mount_id(At::Fd(self.as_fd()), true).map_err(|r| failed(operation(), r))?;
         self.move_to(target.as_fd(), operation)?;
         Ok(Mounted::new(path, id, self.propagation == Propagation::Shared))
     }
@@ -230,8 +231,9 @@ impl Detached {
     fn move_to(&self, target: BorrowedFd<'_>, operation: impl Fn() -> String) -> Result<()> {
         call::move_mount(self.as_fd(), target).map_err(|refused| {
             let mut failure = failed(operation(), refused);
-            if refused.errno.raw() == libc::ENOTDIR {
-                let reason = "a file goes on a file, a directory on a directory (ENOTDIR)";
+            if is_directory(self.as_fd()) != is_directory(target) {
+                failure.kind = ErrorKind::Invalid;
+                let reason = "a file goes on a file, a directory on a directory";
                 failure.reason = Some(reason.into());
             }
             failure.into()
@@ -261,6 +263,11 @@ fn not_bound(source: &Path, recursive: bool, refused: Refused) -> Failure {
         );
     }
     failure
+}
+
+fn is_directory(fd: BorrowedFd<'_>) -> Option<bool> {
+    let metadata = File::from(fd.try_clone_to_owned().ok()?).metadata();
+    metadata.ok().map(|metadata| metadata.is_dir())
 }
 
 /// Where an open file is, without symlinks, as the calling thread sees it.

@@ -1,9 +1,8 @@
-use crate::call::{self, MountAttr, Refused};
+use crate::call::{self, At, MountAttr, Refused};
 use crate::error::{c_string, failed};
-use crate::{Error, ErrorKind, MountTable, Propagation, Result};
+use crate::{Errno, Error, ErrorKind, MountTable, Propagation, Result};
 use ireko_sys::Failure;
 use std::ffi::CString;
-use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 /// An attached mount: unmounted when dropped, unless kept.
@@ -11,7 +10,8 @@ use std::path::{Path, PathBuf};
 /// What is mounted below it goes with it. Dropping unmounts lazily: the path is free
 /// at once, and who still has a file open there keeps it. A mount of somebody else at
 /// the same path is never touched; nor is anything when a thread of another mount
-/// namespace drops it. See
+/// namespace drops it. Before Linux 6.8 one of somebody else can have the id of ours,
+/// if ours was unmounted behind our back. See
 /// [`umount2(2)`](https://man7.org/linux/man-pages/man2/umount.2.html).
 #[doc(alias = "umount2")]
 #[derive(Debug)]
@@ -37,26 +37,29 @@ impl Mounted {
 
     /// Unmounts it with all below it, and tells whether that went well.
     ///
+    /// In a user namespace a copy of mounts from outside can leave only as a whole,
+    /// lazily: whether it was in use is not told then.
+    ///
     /// # Errors
     /// `Conflict` when it is in use: then it has left the path all the same, and ends
     /// with its last user. `Conflict` when something else is mounted over it, `NotFound`
     /// when it is not there any more: then nothing was done.
     pub fn unmount(mut self) -> Result<()> {
         self.ours = false;
-        let (name, held) = self.find()?;
-        let id = call::mount_id(held.as_fd(), false).map_err(|r| self.failed(r))?;
-        // An open fd keeps a mount busy.
-        drop(held);
+        let name = self.find()?;
+        let id = call::mount_id(At::Path(&name), false).map_err(|r| self.failed(r))?;
         match call::umount(&name, false) {
             Ok(()) => Ok(()),
             Err(busy) if busy.errno.raw() == libc::EBUSY => {
                 let answer = below(id).and_then(|()| {
                     call::umount(&name, false).map_err(|refused| self.failed(refused))
                 });
-                if answer.is_err() {
+                if let Err(error) = answer {
                     call::umount(&name, true).map_err(|refused| self.failed(refused))?;
+                    // EINVAL: one below is locked to what is above it.
+                    return if error.errno() == Some(Errno::EINVAL) { Ok(()) } else { Err(error) };
                 }
-                answer
+                Ok(())
             }
             Err(refused) => Err(self.failed(refused)),
         }
@@ -69,10 +72,11 @@ impl Mounted {
     }
 
     /// Finds this very mount at its path, and cuts it off from its source.
-    fn find(&self) -> Result<(CString, OwnedFd)> {
+    ///
+    /// By name: an open fd keeps a mount busy, in whoever forks just then as well.
+    fn find(&self) -> Result<CString> {
         let name = c_string("path", &self.path)?;
-        let held = call::open_path(&name, false).map_err(|r| self.failed(r))?;
-        if call::mount_id(held.as_fd(), true).map_err(|r| self.failed(r))? != self.id {
+        if call::mount_id(At::Path(&name), true).map_err(|r| self.failed(r))? != self.id {
             let (kind, reason) = match MountTable::of_caller()?.at(&self.path) {
                 Some(_) => (ErrorKind::Conflict, "something else is mounted there"),
                 None => (ErrorKind::NotFound, "it is not there any more"),
@@ -84,9 +88,9 @@ impl Mounted {
             // with a copy of / that would be all of the host.
             let propagation = Propagation::Private.bits();
             let attr = MountAttr { propagation, ..MountAttr::default() };
-            call::mount_setattr(held.as_fd(), &attr).map_err(|r| self.failed(r))?;
+            call::mount_setattr(At::Path(&name), &attr).map_err(|r| self.failed(r))?;
         }
-        Ok((name, held))
+        Ok(name)
     }
 
     fn operation(&self) -> String {
@@ -102,8 +106,7 @@ impl Drop for Mounted {
     fn drop(&mut self) {
         if self.ours {
             // Nobody is left to be told.
-            if let Ok((name, held)) = self.find() {
-                drop(held);
+            if let Ok(name) = self.find() {
                 let _ = call::umount(&name, true);
             }
         }
