@@ -98,7 +98,7 @@ impl fmt::Display for Size {
         let units = [(1u64 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
         for (unit, name) in units {
             if self.0 >= unit {
-                return if self.0 % unit == 0 {
+                return if self.0.is_multiple_of(unit) {
                     write!(f, "{} {name}", self.0 / unit)
                 } else {
                     write!(f, "{:.1} {name}", self.0 as f64 / unit as f64)

@@ -1,0 +1,69 @@
+//! Files of `/proc` and `/sys` that are hidden or read-only, as Docker has them.
+
+use super::table::{NODEV, NOEXEC, NOSUID, RDONLY};
+use super::tree::ROOT;
+use super::{Draft, register};
+use crate::{Feature, Policy, Result, Stage};
+use ireko_namespaces::Namespaces;
+use ireko_namespaces::start::{Code, Fd, Op};
+
+const HIDDEN: [&str; 14] = [
+    "proc/acpi",
+    "proc/asound",
+    "proc/interrupts",
+    "proc/kcore",
+    "proc/keys",
+    "proc/latency_stats",
+    "proc/sched_debug",
+    "proc/scsi",
+    "proc/timer_list",
+    "proc/timer_stats",
+    "sys/firmware",
+    "sys/devices/virtual/powercap",
+    // Which cpu throttles tells what a neighbour computes.
+    "sys/devices/system/cpu/cpu0/thermal_throttle",
+    "sys/kernel/debug",
+];
+const READ_ONLY: [&str; 5] = ["proc/bus", "proc/fs", "proc/irq", "proc/sys", "proc/sysrq-trigger"];
+
+impl Draft<'_> {
+    pub(super) fn masks(&mut self) -> Result<()> {
+        if self.config.unmasked {
+            return Ok(());
+        }
+        let policy = self.policy(Feature::MaskedPaths, Policy::Required);
+        self.feature(Stage::Mount, Feature::MaskedPaths, policy);
+        if policy == Policy::Off {
+            return Err(crate::Error::invalid(
+                "switch off masked paths",
+                "it is part of the boundary",
+            )
+            .with_remedy("say so by name: .dangerously_unmask_proc()"));
+        }
+        for path in HIDDEN {
+            // In a host's sysfs that was copied, what lies below is there too.
+            let op = Op {
+                a: ROOT.0,
+                b: self.recipe.text(path)?,
+                c: Fd::register(register::DEV).0,
+                ..Op::new(Code::Mask)
+            };
+            self.step(op, format!("hide /{path}"));
+            self.table.may(&format!("/{path}"), RDONLY | NOSUID | NOEXEC);
+        }
+        for path in READ_ONLY {
+            let op = Op {
+                a: ROOT.0,
+                b: self.recipe.text(path)?,
+                x: NOSUID | NODEV | NOEXEC,
+                ..Op::new(Code::ReadOnly)
+            };
+            self.step(op, format!("make /{path} read-only"));
+            self.table.may(&format!("/{path}"), RDONLY | NOSUID | NODEV | NOEXEC);
+        }
+        if !self.shape.has(Namespaces::PID) {
+            self.table.tree("/proc", NOSUID | NODEV | NOEXEC);
+        }
+        Ok(())
+    }
+}

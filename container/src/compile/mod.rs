@@ -1,0 +1,270 @@
+//! From what was asked to what will be done: a list of steps, and what each spawn adds.
+
+mod dev;
+mod environment;
+mod masks;
+mod process;
+mod security;
+mod shape;
+mod table;
+mod tree;
+mod user;
+
+use crate::builder::Config;
+use crate::groups::Place;
+use crate::{Enforcement, Error, Extent, Feature, Item, Policy, Reason, Result, Stage};
+use ireko_namespaces::start::{Fd, Op, Recipe, flag, slot};
+use ireko_namespaces::{IdMaps, Namespaces};
+use ireko_sys::Errno;
+use std::os::fd::OwnedFd;
+use table::Table;
+
+pub(crate) use shape::{RANGE, Shape};
+
+/// What was asked, made ready for any number of spawns.
+#[derive(Debug)]
+pub(crate) struct Blueprint {
+    pub(crate) recipe: Recipe,
+    /// To which stage and feature each step belongs, by its tag.
+    pub(crate) notes: Vec<Note>,
+    pub(crate) shape: Shape,
+    /// Mounts that the caller copies for each spawn, each into its slot.
+    pub(crate) trees: Vec<Tree>,
+    /// Slots into which the v1 groups' `tasks` files go.
+    pub(crate) joins: Vec<u32>,
+    /// Slots into which the namespaces to be joined go.
+    pub(crate) joined_slots: Vec<u32>,
+}
+
+/// A mount of the host that each spawn gets a copy of.
+#[derive(Debug)]
+pub(crate) struct Tree {
+    pub(crate) source: OwnedFd,
+    pub(crate) slot: u32,
+    pub(crate) attributes: u64,
+    pub(crate) recursive: bool,
+    pub(crate) idmapped: bool,
+    pub(crate) name: String,
+}
+
+/// To what a step belongs.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Note {
+    pub(crate) stage: Stage,
+    pub(crate) feature: Option<(Feature, Policy)>,
+}
+
+/// The user namespace's maps.
+#[derive(Clone, Debug)]
+pub(crate) enum Maps {
+    /// No user namespace of its own.
+    None,
+    /// The same for each spawn.
+    Fixed(IdMaps),
+    /// A range that each spawn claims.
+    Claimed,
+}
+
+/// A blueprint in the making.
+pub(crate) struct Draft<'c> {
+    pub(crate) config: &'c Config,
+    pub(crate) shape: Shape,
+    pub(crate) recipe: Recipe,
+    notes: Vec<Note>,
+    note: Note,
+    trees: Vec<Tree>,
+    /// Fds that the helper must be left with.
+    kept: Vec<(Fd, String)>,
+    next_slot: u32,
+    table: Table,
+    /// How many of the builder's mounts are in place.
+    mounted: usize,
+}
+
+/// Where the files that are passed on go: at the end, where nothing else is.
+const FD_SLOTS: u32 = 80;
+
+/// Where ops leave fds for later ones.
+pub(crate) mod register {
+    pub(crate) const PROC: u32 = 0;
+    pub(crate) const ROOT: u32 = 1;
+    pub(crate) const DEV: u32 = 2;
+    pub(crate) const STORE: u32 = 3;
+    pub(crate) const SCRATCH: u32 = 4;
+    pub(crate) const BASE: u32 = 5;
+    pub(crate) const PLACE: u32 = 6;
+}
+
+impl Draft<'_> {
+    /// Steps from here on belong to this stage, and to no feature.
+    pub(crate) fn stage(&mut self, stage: Stage) {
+        self.note = Note { stage, feature: None };
+    }
+
+    /// Steps from here on bring this feature.
+    pub(crate) fn feature(&mut self, stage: Stage, feature: Feature, policy: Policy) {
+        self.note = Note { stage, feature: Some((feature, policy)) };
+    }
+
+    pub(crate) fn tag(&mut self) -> u32 {
+        if self.notes.last() != Some(&self.note) {
+            self.notes.push(self.note);
+        }
+        (self.notes.len() - 1) as u32
+    }
+
+    /// Adds a step. One of a feature that is preferred may fail.
+    pub(crate) fn step(&mut self, mut op: Op, text: impl Into<String>) {
+        if matches!(self.note.feature, Some((_, Policy::Preferred))) {
+            op.flags |= flag::PREFERRED;
+        }
+        let tag = self.tag();
+        self.recipe.push(op, tag, text);
+    }
+
+    pub(crate) fn slot(&mut self) -> u32 {
+        self.next_slot += 1;
+        self.next_slot - 1
+    }
+
+    /// What the builder, or else the preset, says of a feature.
+    pub(crate) fn policy(&self, feature: Feature, default: Policy) -> Policy {
+        let named = self.config.policies.iter().find(|(known, _)| *known == feature);
+        named.map_or(default, |(_, policy)| *policy)
+    }
+}
+
+impl Blueprint {
+    pub(crate) fn new(config: &Config, place: &Place) -> Result<Self> {
+        let shape = Shape::of(config)?;
+        let mut draft = Draft {
+            config,
+            shape,
+            recipe: Recipe::new(),
+            notes: Vec::new(),
+            note: Note { stage: Stage::Clone, feature: None },
+            trees: Vec::new(),
+            kept: Vec::new(),
+            next_slot: slot::FREE,
+            table: Table::default(),
+            mounted: 0,
+        };
+        // What the shared part must keep open is known only when the rest is written:
+        // so the rest is written first, and put behind it.
+        let joins: Vec<u32> = (0..place.joins()).map(|_| draft.slot()).collect();
+        draft.tree_sources()?;
+        let joined_slots = draft.shared_part(&joins)?;
+        draft.beginnings()?;
+        draft.tree()?;
+        draft.settings()?;
+        draft.privileges()?;
+        draft.program()?;
+        Ok(Self {
+            recipe: draft.recipe,
+            notes: draft.notes,
+            shape: draft.shape,
+            trees: draft.trees,
+            joins,
+            joined_slots,
+        })
+    }
+
+    /// To which stage and feature a step of this tag belongs.
+    pub(crate) fn note(&self, tag: u32) -> Note {
+        self.notes.get(tag as usize).copied().unwrap_or(Note { stage: Stage::Clone, feature: None })
+    }
+
+    /// Where the files that are passed on go.
+    pub(crate) fn fd_slot(&self, index: usize) -> u32 {
+        FD_SLOTS + index as u32
+    }
+
+    /// What the caller does itself, before the child's first step and beside it.
+    pub(crate) fn outer_steps(&self) -> Vec<crate::plan::Step> {
+        let step = |stage, text: String| crate::plan::Step { stage, feature: None, text };
+        let mut steps = Vec::new();
+        for tree in &self.trees {
+            let how = if tree.idmapped { ", owners shown through the id maps" } else { "" };
+            steps.push(step(Stage::Mount, format!("copy the mount for {}{how}", tree.name)));
+        }
+        steps.push(step(
+            Stage::Clone,
+            format!("clone into new namespaces: {}", self.shape.cloned()),
+        ));
+        match &self.shape.maps {
+            Maps::None => {}
+            Maps::Claimed => {
+                steps.push(step(Stage::IdMap, "map ids 0 to 65535 to a range of our own".into()));
+            }
+            Maps::Fixed(maps) => {
+                for map in maps.uid_maps() {
+                    let (inside, outside, count) = (map.inside, map.outside, map.count);
+                    steps.push(step(
+                        Stage::IdMap,
+                        format!("map user ids: {inside} is {outside} outside, {count} of them"),
+                    ));
+                }
+            }
+        }
+        steps
+    }
+
+    /// What is in force after a start in which these steps, all of them preferred, did
+    /// not hold.
+    pub(crate) fn enforcement(&self, missed: &[(usize, Errno)]) -> Enforcement {
+        let mut items: Vec<Item> = Vec::new();
+        for (_, kind) in self.shape.new.iter_names() {
+            let feature = Feature::Namespaces(kind);
+            items.push(Item {
+                feature,
+                asked: Policy::Required,
+                got: Extent::Full,
+                value: None,
+                why: None,
+            });
+        }
+        for (index, step) in self.recipe.steps().iter().enumerate() {
+            let Some((feature, asked)) = self.note(step.tag).feature else { continue };
+            let errno = missed.iter().find(|(at, _)| *at == index).map(|(_, errno)| *errno);
+            let at = match items.iter().position(|item| item.feature == feature) {
+                Some(at) => at,
+                None => {
+                    items.push(Item { feature, asked, got: Extent::Full, value: None, why: None });
+                    items.len() - 1
+                }
+            };
+            let item = &mut items[at];
+            if asked == Policy::Required {
+                item.asked = asked;
+            }
+            if let Some(errno) = errno {
+                item.got = if item.got == Extent::Full && index > 0 {
+                    Extent::Absent
+                } else {
+                    Extent::Partial
+                };
+                item.why = Some(if errno == Errno::ENOSYS {
+                    Reason::NotInKernel
+                } else {
+                    Reason::Refused(errno)
+                });
+            }
+        }
+        Enforcement(items)
+    }
+}
+
+/// A NUL byte somewhere, found by the layer below.
+pub(crate) fn bad_text(what: &str) -> impl Fn(ireko_namespaces::Error) -> Error + '_ {
+    move |error| {
+        Error::from(error).at(Stage::Config).with_remedy(format!("give {what} without a NUL byte"))
+    }
+}
+
+pub(crate) const ALL: Namespaces = Namespaces::USER
+    .union(Namespaces::PID)
+    .union(Namespaces::MOUNT)
+    .union(Namespaces::NET)
+    .union(Namespaces::IPC)
+    .union(Namespaces::UTS)
+    .union(Namespaces::CGROUP);

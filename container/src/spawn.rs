@@ -1,0 +1,120 @@
+//! One spawn of a plan: what each gets of its own, and the start itself.
+
+use crate::compile::Maps;
+use crate::groups::Groups;
+use crate::handle::Live;
+use crate::ids::Claim;
+use crate::plan::{Inner, Plan};
+use crate::{Container, Enforcement, Error, Id, Result, Stage, Stdio, remedy};
+use ireko_mounts::{Attributes, Detached};
+use ireko_namespaces::start::{Failed, Pipes, Start};
+use ireko_namespaces::{IdMaps, Namespaces, NsFd};
+use std::os::fd::{AsFd, AsRawFd};
+use std::time::Instant;
+
+pub(crate) fn spawn(plan: &Plan, defaults: [Stdio; 3]) -> Result<Container> {
+    let inner = &*plan.inner;
+    let id = plan.id.clone().unwrap_or_else(Id::random);
+    let claim = match inner.blueprint.shape.maps {
+        Maps::Claimed => Some(Claim::take()?),
+        Maps::None | Maps::Fixed(_) => None,
+    };
+    let maps = match (&claim, &inner.blueprint.shape.maps) {
+        (Some(claim), _) => Some(claim.maps()),
+        (None, Maps::Fixed(maps)) => Some(maps),
+        _ => None,
+    };
+    let groups = inner.place.make(&id)?;
+    let copies = copies(inner, claim.as_ref(), maps)?;
+    let (pipes, streams) =
+        Pipes::open(&plan.stdio, defaults).map_err(|e| Error::from(e).at(Stage::Process))?;
+    let mut start =
+        Start::new(&inner.compiled, inner.blueprint.shape.cloned()).stdio(streams.fds());
+    if let Some(maps) = maps {
+        start = start.id_maps(maps);
+    }
+    for (slot, copy) in &copies {
+        start = start.slot(*slot, copy.as_fd().as_raw_fd().into());
+    }
+    let mut passed = Vec::new();
+    for (index, (_, fd)) in inner.config.fds.iter().enumerate() {
+        // Above every number that a file is put under.
+        let fd = ireko_sys::above(1024, fd).or_else(|_| ireko_sys::above(128, fd))?;
+        start = start.slot(inner.blueprint.fd_slot(index), fd.as_raw_fd().into());
+        passed.push(fd);
+    }
+    for (slot, namespace) in inner.blueprint.joined_slots.iter().zip(&inner.config.join) {
+        start = start.slot(*slot, namespace.as_raw_fd().into());
+    }
+    if let Some(groups) = &groups {
+        for (slot, fd) in inner.blueprint.joins.iter().zip(groups.join_fds()) {
+            start = start.slot(*slot, fd.as_raw_fd().into());
+        }
+        if let Some(dir) = groups.dir() {
+            start = start.cgroup(dir);
+        }
+    }
+    let started = start.run().map_err(|failed| explain(inner, failed, groups.as_ref()))?;
+    let began = Instant::now();
+    drop((streams, copies, passed));
+    let mut enforcement = enforcement(inner, &started.missed);
+    if let Some(groups) = &groups {
+        groups.report(&mut enforcement);
+    }
+    inner.place.report_missing(&mut enforcement);
+    let live = Live::new(inner, id, started, began, groups, claim);
+    Ok(Container::new(live, pipes, enforcement, inner))
+}
+
+/// The mounts that the child cannot copy itself: of directories that only the host's
+/// root can reach, and with owners shown through the maps.
+fn copies(
+    inner: &Inner,
+    claim: Option<&Claim>,
+    maps: Option<&IdMaps>,
+) -> Result<Vec<(u32, Detached)>> {
+    let mut copies = Vec::new();
+    let mut namespace: Option<NsFd> = None;
+    for tree in &inner.blueprint.trees {
+        let failed = |error: ireko_mounts::Error| {
+            let mut failure = error.into_failure();
+            failure.operation =
+                format!("copy the mount for {}: {}", tree.name, failure.operation).into();
+            Error::new(Stage::Mount, failure)
+        };
+        let mut copy = Detached::bind_fd(&tree.source, tree.recursive)
+            .and_then(|copy| copy.with(Attributes::from_bits_truncate(tree.attributes)))
+            .map_err(failed)?;
+        if tree.idmapped {
+            let ns = match (&namespace, claim, maps) {
+                (Some(ns), ..) => ns.clone(),
+                (None, Some(claim), _) => claim.namespace()?,
+                (None, None, Some(maps)) => maps.to_user_ns()?,
+                (None, None, None) => continue,
+            };
+            copy = copy.idmapped(&ns).map_err(|error| {
+                failed(error).with_remedy(
+                    "the file system cannot show owners through id maps: copy the tree to one that can (ext4, xfs, btrfs, tmpfs from Linux 6.3)",
+                )
+            })?;
+            namespace = Some(ns);
+        }
+        copies.push((tree.slot, copy));
+    }
+    Ok(copies)
+}
+
+/// What is in force: each step said so itself, or the start failed; those that were
+/// preferred and did not hold are in `missed`.
+fn enforcement(inner: &Inner, missed: &[(usize, ireko_sys::Errno)]) -> Enforcement {
+    inner.blueprint.enforcement(missed)
+}
+
+/// Which step it was, as an error with its stage and what to do.
+fn explain(inner: &Inner, failed: Failed, groups: Option<&Groups>) -> Error {
+    let step = failed.step.and_then(|index| inner.compiled.steps().get(index));
+    let stage = step.map_or(Stage::Clone, |step| inner.blueprint.note(step.tag).stage);
+    let in_user_ns = inner.blueprint.shape.has(Namespaces::USER);
+    let oom = failed.killed.is_some() && groups.is_some_and(Groups::was_oom);
+    remedy::explain(stage, step.map(|step| step.text.as_str()), failed, in_user_ns, oom)
+}
