@@ -5,9 +5,13 @@ use super::tree::{ROOT, missing_place};
 use super::{Draft, register};
 use crate::rootfs::{Base, Changes};
 use crate::{Result, Rootfs, Stage};
+use ireko_mounts::{Attributes, Detached, Filesystem};
 use ireko_namespaces::Namespaces;
 use ireko_namespaces::start::{Code, Fd, Op, flag};
-use ireko_sys::Size;
+use ireko_sys::{Errno, PerProcess, Size};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
+use std::sync::OnceLock;
 
 /// Devices that every container has: name, major, minor.
 const NODES: [(&str, u32, u32); 6] = [
@@ -26,6 +30,7 @@ const LINKS: [(&str, &str); 6] = [
     ("ptmx", "pts/ptmx"),
     ("core", "/proc/kcore"),
 ];
+const DIRECTORIES: [(&str, u32); 3] = [("pts", 0o755), ("shm", 0o1777), ("mqueue", 0o755)];
 const DEV: Fd = Fd::register(register::DEV);
 const SCRATCH: Fd = Fd::register(register::SCRATCH);
 
@@ -86,9 +91,42 @@ impl Draft<'_> {
     }
 
     fn dev(&mut self) -> Result<()> {
-        self.new_tmpfs("/dev", register::DEV, 0o755, Size::kib(64), NOSUID | NOEXEC)?;
-        self.attach(DEV, "dev", true)?;
-        self.table.must("/dev", NOSUID | NOEXEC);
+        // Nobody writes there: what it holds may be shared by many.
+        let attributes = RDONLY | NOSUID | NOEXEC;
+        if let Some(tree) = self.copied(Path::new("/dev")) {
+            self.attach(tree, "dev", true)?;
+            let op = Op {
+                a: ROOT.0,
+                b: self.recipe.text("dev")?,
+                c: register::DEV,
+                ..Op::new(Code::OpenPath)
+            };
+            self.step(op, "hold it");
+        } else {
+            self.new_tmpfs("/dev", register::DEV, 0o755, Size::kib(64), NOSUID | NOEXEC)?;
+            self.attach(DEV, "dev", true)?;
+            self.dev_content()?;
+        }
+        self.table.must("/dev", attributes);
+        let mut options = vec!["ptmxmode", "0666", "mode", "0620"];
+        // The group tty, where that number means something inside.
+        if self.shape.is_mapped(5, true) {
+            options.extend(["gid", "5"]);
+        }
+        self.dev_fs("devpts", &options, "pts", NOSUID | NOEXEC)?;
+        self.fresh("shm", "dev/shm", NOSUID | NODEV | NOEXEC)?;
+        if self.shape.has(Namespaces::IPC) {
+            self.dev_fs("mqueue", &[], "mqueue", NOSUID | NODEV | NOEXEC)?;
+        }
+        if self.copied(Path::new("/dev")).is_none() {
+            let op = Op { a: DEV.0, x: RDONLY, ..Op::new(Code::SetAttributes) };
+            self.step(op, "make /dev read-only");
+        }
+        Ok(())
+    }
+
+    /// The nodes are the host's: in a user namespace none can be made.
+    fn dev_content(&mut self) -> Result<()> {
         for (name, major, minor) in NODES {
             let op = Op {
                 a: DEV.0,
@@ -109,20 +147,9 @@ impl Draft<'_> {
             };
             self.step(op, format!("link /dev/{name} to {target}"));
         }
-        for (name, mode) in [("pts", 0o755), ("shm", 0o1777), ("mqueue", 0o755)] {
+        for (name, mode) in DIRECTORIES {
             let op = Op { a: DEV.0, b: self.recipe.text(name)?, c: mode, ..Op::new(Code::MakeDir) };
             self.step(op, format!("make the directory /dev/{name}"));
-        }
-        let mut options = vec!["ptmxmode", "0666", "mode", "0620"];
-        // The group tty, where that number means something inside.
-        if self.shape.is_mapped(5, true) {
-            options.extend(["gid", "5"]);
-        }
-        self.dev_fs("devpts", &options, "pts", NOSUID | NOEXEC)?;
-        let bytes = Size::mib(64).as_bytes().to_string();
-        self.dev_fs("tmpfs", &["mode", "1777", "size", &bytes], "shm", NOSUID | NODEV | NOEXEC)?;
-        if self.shape.has(Namespaces::IPC) {
-            self.dev_fs("mqueue", &[], "mqueue", NOSUID | NODEV | NOEXEC)?;
         }
         Ok(())
     }
@@ -141,4 +168,56 @@ impl Draft<'_> {
         self.table.must(&format!("/dev/{name}"), attributes);
         Ok(())
     }
+}
+
+/// A finished /dev, made once per process where the caller may make nodes: each container
+/// then gets a read-only copy of the mount. `None` elsewhere, and on kernels that do not
+/// copy a mount that is attached nowhere (before 6.15).
+pub(super) fn template() -> Option<OwnedFd> {
+    static KEPT: PerProcess<OnceLock<Option<OwnedFd>>> = PerProcess::new();
+    let kept = KEPT.get(OnceLock::new).get_or_init(|| make_template().ok());
+    kept.as_ref().and_then(|fd| fd.try_clone().ok())
+}
+
+fn make_template() -> Result<OwnedFd> {
+    let dev = Filesystem::new("tmpfs")
+        .option("mode", "755")
+        .option("size", "64k")
+        .attributes(Attributes::NOSUID | Attributes::NOEXEC)
+        .mount()?;
+    let at = dev.as_fd().as_raw_fd();
+    let failed =
+        |errno| crate::Error::new(Stage::Mount, ireko_sys::Failure::kernel("make a /dev", errno));
+    let name = |name: &str| std::ffi::CString::new(name).map_err(|_| failed(Errno::EINVAL));
+    let done = |r: i32| if r < 0 { Err(failed(Errno::last())) } else { Ok(()) };
+    for (node, major, minor) in NODES {
+        let node = name(node)?;
+        // SAFETY: an open directory and a NUL-terminated name. The mode is set apart
+        // from the making, since the caller's umask is not to be touched.
+        unsafe {
+            done(libc::mknodat(
+                at,
+                node.as_ptr(),
+                libc::S_IFCHR | 0o600,
+                libc::makedev(major, minor),
+            ))?;
+            done(libc::fchmodat(at, node.as_ptr(), 0o666, 0))?;
+        }
+    }
+    for (link, target) in LINKS {
+        let (link, target) = (name(link)?, name(target)?);
+        // SAFETY: an open directory and NUL-terminated texts.
+        done(unsafe { libc::symlinkat(target.as_ptr(), at, link.as_ptr()) })?;
+    }
+    for (dir, mode) in DIRECTORIES {
+        let dir = name(dir)?;
+        // SAFETY: an open directory and a NUL-terminated name.
+        unsafe {
+            done(libc::mkdirat(at, dir.as_ptr(), 0o700))?;
+            done(libc::fchmodat(at, dir.as_ptr(), mode, 0))?;
+        }
+    }
+    // Whether it can be copied at all is found by trying.
+    drop(Detached::bind_fd(&dev, false)?);
+    Ok(OwnedFd::from(dev))
 }

@@ -93,6 +93,7 @@ pub(crate) mod register {
     pub(crate) const SCRATCH: u32 = 4;
     pub(crate) const BASE: u32 = 5;
     pub(crate) const PLACE: u32 = 6;
+    pub(crate) const FRESH: u32 = 7;
 }
 
 impl Draft<'_> {

@@ -30,8 +30,10 @@ const EMPTY: [(&str, u32, bool); 7] = [
     ("mnt", 0o755, false),
     ("srv", 0o755, false),
 ];
-/// Size of each of our own tmpfs, where nobody said another.
+/// Size of a tmpfs that is asked for, where nobody said another.
 const SIZE: Size = Size::mib(64);
+/// Size of the one behind all that is fresh: /tmp, /run and the like.
+const FRESH: Size = Size::mib(256);
 
 /// A source on the host, looked up when planned.
 pub(crate) struct Source {
@@ -58,7 +60,13 @@ impl Draft<'_> {
             let read_only = rootfs.changes != Changes::Kept;
             let attributes = NOSUID | NODEV | if read_only { RDONLY } else { 0 };
             let idmapped = self.shape.idmaps();
-            self.plan_source(Path::new("/"), dir, source, attributes, idmapped)?;
+            self.plan_source(Path::new("/"), source, attributes, idmapped)?;
+        }
+        if self.shape.confined && self.shape.caller_mounts {
+            if let Some(dev) = super::dev::template() {
+                let attributes = RDONLY | NOSUID | NOEXEC;
+                self.copy_later(Path::new("/dev"), dev, attributes, false, false)?;
+            }
         }
         self.mount_sources()
     }
@@ -94,7 +102,7 @@ impl Draft<'_> {
             let mut attributes = NOSUID | NODEV;
             attributes |= if mount.read_only { RDONLY } else { 0 };
             attributes |= if mount.no_exec { NOEXEC } else { 0 };
-            self.plan_source(&mount.at, from, source, attributes, mount.idmapped)?;
+            self.plan_source(&mount.at, source, attributes, mount.idmapped)?;
         }
         Ok(())
     }
@@ -115,7 +123,6 @@ impl Draft<'_> {
     fn plan_source(
         &mut self,
         at: &Path,
-        from: &Path,
         source: Source,
         attributes: u64,
         idmapped: bool,
@@ -123,21 +130,28 @@ impl Draft<'_> {
         if !self.shape.caller_mounts {
             return Ok(());
         }
+        self.copy_later(at, source.file.into(), attributes, true, idmapped)
+    }
+
+    /// Has each spawn copy the mount at `source`, for the child to attach.
+    fn copy_later(
+        &mut self,
+        at: &Path,
+        source: OwnedFd,
+        attributes: u64,
+        recursive: bool,
+        idmapped: bool,
+    ) -> Result<()> {
         let slot = self.slot();
-        self.kept.push((Fd::slot(slot), format!("the copy of {}", from.display())));
-        self.trees.push(Tree {
-            source: ireko_sys::above(10, OwnedFd::from(source.file))?,
-            slot,
-            attributes,
-            recursive: true,
-            idmapped,
-            name: at.display().to_string(),
-        });
+        self.kept.push((Fd::slot(slot), format!("the copy of the mount for {}", at.display())));
+        let name = at.display().to_string();
+        let source = ireko_sys::above(10, source)?;
+        self.trees.push(Tree { source, slot, attributes, recursive, idmapped, name });
         Ok(())
     }
 
     /// The copy that was planned for this place: its fd.
-    fn copied(&self, at: &Path) -> Option<Fd> {
+    pub(super) fn copied(&self, at: &Path) -> Option<Fd> {
         let name = at.display().to_string();
         self.trees.iter().find(|tree| tree.name == name).map(|tree| Fd::slot(tree.slot))
     }
@@ -190,6 +204,10 @@ impl Draft<'_> {
         let Some(rootfs) = self.shape.rootfs.clone() else {
             return self.mounts_in_place();
         };
+        self.step(Op::new(Code::Umask), "set the umask to 0 while the tree is made");
+        if self.shape.confined {
+            self.fresh_store(&rootfs)?;
+        }
         match &rootfs.base {
             Base::Host => self.host_root()?,
             Base::Directory(dir) => self.directory_root(dir, &rootfs.changes)?,
@@ -266,7 +284,7 @@ impl Draft<'_> {
     /// A tmpfs that holds the places, and the host's directories on it.
     fn host_root(&mut self) -> Result<()> {
         self.new_tmpfs("the root", register::ROOT, 0o755, Size::mib(1), NOSUID | NODEV)?;
-        self.step(Op { a: ROOT.0, ..Op::new(Code::AttachRoot) }, "put it over /");
+        self.attach_outside(ROOT, "/", "put it over /")?;
         for (name, mode, _) in EMPTY {
             self.make_dir(name, mode)?;
         }
@@ -323,10 +341,7 @@ impl Draft<'_> {
         if let Changes::Ephemeral(size) = changes {
             return self.overlay_root(base, dir, *size);
         }
-        self.step(
-            Op { a: base.0, ..Op::new(Code::AttachRoot) },
-            format!("put {} over /", dir.display()),
-        );
+        self.attach_outside(base, "/", format!("put {} over /", dir.display()))?;
         let op = Op {
             a: base.0,
             b: self.recipe.text("/")?,
@@ -342,7 +357,7 @@ impl Draft<'_> {
     fn overlay_root(&mut self, base: Fd, dir: &Path, size: Size) -> Result<()> {
         let store = Fd::register(register::STORE);
         self.new_tmpfs("changes", register::STORE, 0o700, size, NOSUID | NODEV)?;
-        self.step(Op { a: store.0, ..Op::new(Code::AttachRoot) }, "put it over /");
+        self.attach_outside(store, "/proc", "put it over the host's /proc, for now")?;
         let mode = dir.metadata().map_or(0o755, |meta| meta.mode() & 0o7777);
         for (name, mode) in [("lower", 0o755), ("upper", mode), ("work", 0o755)] {
             let op =
@@ -367,7 +382,7 @@ impl Draft<'_> {
             ..Op::new(Code::NewFs)
         };
         self.step(op, "lay an overlay over both");
-        self.step(Op { a: ROOT.0, ..Op::new(Code::AttachRoot) }, "put it over /");
+        self.attach_outside(ROOT, "/", "put it over /")?;
         self.table.must("/", NOSUID | NODEV);
         Ok(())
     }
@@ -398,6 +413,14 @@ impl Draft<'_> {
         Ok(())
     }
 
+    /// Attaches in what is still the caller's tree, in a mount namespace of our own. Only
+    /// the root goes over `/`: the pivot takes one mount away from there.
+    fn attach_outside(&mut self, tree: Fd, at: &str, text: impl Into<String>) -> Result<()> {
+        let op = Op { a: tree.0, b: self.recipe.text(at)?, ..Op::new(Code::AttachOutside) };
+        self.step(op, text);
+        Ok(())
+    }
+
     /// Attaches inside the tree. A symlink in a strict path is an error.
     pub(super) fn attach(&mut self, tree: Fd, at: &str, strict: bool) -> Result<()> {
         let op = Op {
@@ -411,26 +434,50 @@ impl Draft<'_> {
         Ok(())
     }
 
-    /// Places that are fresh and empty whatever the tree has there.
+    /// Places that are fresh and empty whatever the tree has there: directories of one
+    /// tmpfs, since to make one and to take it down again is what costs.
+    fn fresh_store(&mut self, rootfs: &crate::Rootfs) -> Result<()> {
+        self.new_tmpfs("all that is fresh", register::FRESH, 0o700, FRESH, NOSUID | NODEV)?;
+        let store = Fd::register(register::FRESH);
+        self.attach_outside(store, "/proc", "put it over the host's /proc, for now")?;
+        let mut places: Vec<(String, u32)> = EMPTY
+            .iter()
+            .filter(|(name, ..)| self.is_fresh(name, rootfs))
+            .map(|(name, mode, _)| ((*name).to_owned(), *mode))
+            .collect();
+        places.push(("shm".into(), 0o1777));
+        if self.is_fresh("var", rootfs) {
+            places.push(("var/tmp".into(), 0o1777));
+        }
+        for (name, mode) in places {
+            let op =
+                Op { a: store.0, b: self.recipe.text(&name)?, c: mode, ..Op::new(Code::MakeDir) };
+            self.step(op, format!("make a directory {name} on it"));
+        }
+        Ok(())
+    }
+
     fn fresh_dirs(&mut self, rootfs: &crate::Rootfs) -> Result<()> {
-        let host = rootfs.base == Base::Host;
-        for (name, mode, _) in EMPTY {
-            if !self.is_fresh(name, rootfs) {
-                continue;
+        for (name, ..) in EMPTY {
+            if self.is_fresh(name, rootfs) {
+                self.fresh(name, name, NOSUID | NODEV)?;
             }
-            self.new_tmpfs(&format!("/{name}"), register::SCRATCH, mode, SIZE, NOSUID | NODEV)?;
-            self.attach(Fd::register(register::SCRATCH), name, false)?;
-            self.table.must(&format!("/{name}"), NOSUID | NODEV);
         }
-        if host {
-            let op = Op {
-                a: ROOT.0,
-                b: self.recipe.text("var/tmp")?,
-                c: 0o1777,
-                ..Op::new(Code::MakeDir)
-            };
-            self.step(op, "make the directory /var/tmp");
-        }
+        Ok(())
+    }
+
+    /// Mounts a directory of the fresh ones.
+    pub(super) fn fresh(&mut self, name: &str, at: &str, attributes: u64) -> Result<()> {
+        let op = Op {
+            a: Fd::register(register::FRESH).0,
+            b: self.recipe.text(name)?,
+            c: register::SCRATCH,
+            x: attributes,
+            ..Op::new(Code::CloneTree)
+        };
+        self.step(op, format!("copy the mount of {name}"));
+        self.attach(Fd::register(register::SCRATCH), at, false)?;
+        self.table.must(&format!("/{at}"), attributes);
         Ok(())
     }
 

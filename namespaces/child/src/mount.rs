@@ -52,10 +52,15 @@ const STATX_MNT_ID: u32 = 0x1000;
 const TRIES: u32 = 128;
 
 fn statx(fd: i32) -> Result<Statx, i32> {
+    if fd == AT_FDCWD { statx_at(fd, Text::fixed(c".")) } else { statx_at(fd, Text::fixed(c"")) }
+}
+
+/// What is at `path`, or with an empty one the fd itself; a last symlink is not followed.
+fn statx_at(fd: i32, path: Text) -> Result<Statx, i32> {
     // SAFETY: numbers alone, for which zero is a value.
     let mut at: Statx = unsafe { core::mem::zeroed() };
     let mask = STATX_TYPE_MODE_INO | STATX_MNT_ID;
-    let (path, flags) = if fd == AT_FDCWD { (c".", 0) } else { (c"", AT_EMPTY_PATH) };
+    let flags = AT_SYMLINK_NOFOLLOW | if path.is_empty() { AT_EMPTY_PATH } else { 0 };
     call!(nr::STATX, fd, path.as_ptr(), flags, mask, &raw mut at)?;
     Ok(at)
 }
@@ -247,33 +252,23 @@ pub(crate) fn attach(s: &State<'_>, op: &Op, act: bool) -> Outcome {
     outcome
 }
 
-pub(crate) fn attach_root(s: &State<'_>, op: &Op, act: bool) -> Outcome {
+pub(crate) fn attach_outside(s: &State<'_>, op: &Op, act: bool) -> Outcome {
     let tree = s.fd(Fd(op.a))?;
     if act {
-        call!(
-            nr::MOVE_MOUNT,
-            tree,
-            c"".as_ptr(),
-            AT_FDCWD,
-            c"/".as_ptr(),
-            MOVE_MOUNT_F_EMPTY_PATH
-        )?;
+        let at = s.text(op.b).as_ptr();
+        let flags = MOVE_MOUNT_F_EMPTY_PATH;
+        call!(nr::MOVE_MOUNT, tree, c"".as_ptr(), AT_FDCWD, at, flags)?;
     }
     Ok(())
 }
 
+/// The umask is 0 while the tree is made.
 pub(crate) fn make_dir(s: &State<'_>, op: &Op, act: bool) -> Outcome {
     let dir = s.fd(Fd(op.a))?;
     if act {
-        // The caller's umask must not show.
-        let before = call!(nr::UMASK, 0)?;
-        let answer = call!(nr::MKDIRAT, dir, s.text(op.b).as_ptr(), op.c);
-        call!(nr::UMASK, before)?;
-        answer?;
+        call!(nr::MKDIRAT, dir, s.text(op.b).as_ptr(), op.c)?;
     }
-    let made = open_path(dir, s.text(op.b), 0, RESOLVE_NO_MAGICLINKS)?;
-    let mode = statx(made as i32)?.mode;
-    close(made);
+    let mode = statx_at(dir, s.text(op.b))?.mode;
     holds(mode & S_IFMT == S_IFDIR && u32::from(mode & 0o7777) == op.c)
 }
 
@@ -390,10 +385,7 @@ pub(crate) fn node(s: &State<'_>, op: &Op, act: bool) -> Outcome {
         outcome?;
     }
     close(host);
-    let made = open_path(dir, s.text(op.b), 0, RESOLVE_NO_SYMLINKS)?;
-    let outcome = holds(device(&statx(made as i32)?));
-    close(made);
-    outcome
+    holds(device(&statx_at(dir, s.text(op.b))?))
 }
 
 const NOTHING_ALLOWED: u64 =
@@ -416,14 +408,19 @@ pub(crate) fn mask(s: &mut State<'_>, op: &Op, act: bool) -> Outcome {
     };
     close(at);
     outcome?;
-    // It must be something else now.
-    let after = inside(tree, s.text(op.b), op.flags)?;
-    let now = statx(after as i32)?;
-    close(after);
-    holds(now.mount != there.mount)
+    // It must be on another mount now.
+    holds(mount_at(tree, s.text(op.b), op.flags)? != there.mount)
 }
 
 static EMPTY_DIR: [u8; 31] = *b"size\x004k\0nr_inodes\x001\0mode\x000555\0\0";
+
+/// The mount that a path inside is on.
+fn mount_at(tree: i32, path: Text, flags: u16) -> Result<u64, i32> {
+    let fd = inside(tree, path, flags)?;
+    let at = statx(fd as i32);
+    close(fd);
+    Ok(at?.mount)
+}
 
 /// Behind one empty directory for all.
 fn cover_dir(s: &mut State<'_>, at: usize) -> Outcome {
@@ -474,10 +471,7 @@ pub(crate) fn read_only(s: &State<'_>, op: &Op, act: bool) -> Outcome {
     }
     close(at);
     outcome?;
-    let after = inside(tree, s.text(op.b), op.flags)?;
-    let now = statx(after as i32)?.mount;
-    close(after);
-    holds(now != before)
+    holds(mount_at(tree, s.text(op.b), op.flags)? != before)
 }
 
 pub(crate) fn pivot(s: &State<'_>, op: &Op, act: bool) -> Outcome {

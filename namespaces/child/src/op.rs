@@ -122,8 +122,9 @@ pub enum Code {
     OpenPath,
     /// Attaches `a` inside `b` at path `c`.
     Attach,
-    /// Attaches `a` over `/`, from where it becomes the root.
-    AttachRoot,
+    /// Attaches `a` at path `b` of the caller's tree, which nobody else sees. One alone
+    /// may be over `/`: the pivot takes one away.
+    AttachOutside,
     /// Directory `b` below `a`, mode `c`.
     MakeDir,
     /// Directory `b` and its parents, inside the tree `a`.

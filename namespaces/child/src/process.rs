@@ -320,18 +320,19 @@ pub(crate) fn close_on_exec(act: bool) -> Outcome {
 pub(crate) fn bounding(op: &Op, act: bool) -> Outcome {
     let mut cap = 0usize;
     while cap < 64 {
-        let has = match prctl(PR_CAPBSET_READ, cap, 0) {
-            Ok(has) => has != 0,
-            // Past the newest that this kernel has.
+        let keep = op.x >> cap & 1 != 0;
+        if act && !keep {
+            match prctl(PR_CAPBSET_DROP, cap, 0) {
+                Ok(_) => {}
+                // Past the newest that this kernel has.
+                Err(EINVAL) => break,
+                Err(errno) => return Err(errno),
+            }
+        }
+        match prctl(PR_CAPBSET_READ, cap, 0) {
+            Ok(has) => holds(has == 0 || keep)?,
             Err(EINVAL) => break,
             Err(errno) => return Err(errno),
-        };
-        let keep = op.x >> cap & 1 != 0;
-        if has && !keep {
-            if act {
-                prctl(PR_CAPBSET_DROP, cap, 0)?;
-            }
-            holds(prctl(PR_CAPBSET_READ, cap, 0)? == 0)?;
         }
         cap = cap.wrapping_add(1);
     }
@@ -341,20 +342,17 @@ pub(crate) fn bounding(op: &Op, act: bool) -> Outcome {
 pub(crate) fn capabilities(op: &Op, act: bool) -> Outcome {
     let (permitted, passed_on) = (op.x, op.y);
     if act {
-        // Raised before the effective set shrinks; empty where not wanted.
         prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL as usize, 0)?;
         capset(permitted, permitted, passed_on)?;
     }
+    // Ambient is never more than inheritable: so what is not passed on need not be asked.
     let mut cap = 0usize;
     while cap < 64 {
-        let wanted = passed_on >> cap & 1;
-        if act && wanted != 0 {
-            prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE as usize, cap)?;
-        }
-        match prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_IS_SET as usize, cap) {
-            Ok(set) => holds(set as u64 == wanted)?,
-            Err(EINVAL) => break,
-            Err(errno) => return Err(errno),
+        if passed_on >> cap & 1 != 0 {
+            if act {
+                prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE as usize, cap)?;
+            }
+            holds(prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_IS_SET as usize, cap)? == 1)?;
         }
         cap = cap.wrapping_add(1);
     }

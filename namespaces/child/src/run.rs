@@ -124,7 +124,7 @@ fn take(s: &mut State<'_>, op: &Op) -> Outcome {
         Code::SetAttributes => mount::set_attributes(s, op, act),
         Code::OpenPath => mount::open_op(s, op),
         Code::Attach => mount::attach(s, op, act),
-        Code::AttachRoot => mount::attach_root(s, op, act),
+        Code::AttachOutside => mount::attach_outside(s, op, act),
         Code::MakeDir => mount::make_dir(s, op, act),
         Code::MakeDirsInside => mount::make_dirs_inside(s, op, act),
         Code::MakeFile => mount::make_file(s, op, act),
