@@ -27,6 +27,7 @@ impl Draft<'_> {
         if early {
             self.install(&filters)?;
         }
+        let mut changed = false;
         if let Some(ids) = &user {
             // Where it already is these, it is done again: nothing else says so.
             let keep = if set.is_some() { flag::KEEP_CAPS } else { 0 };
@@ -36,6 +37,7 @@ impl Draft<'_> {
                 && groups.as_ref().is_none_or(Vec::is_empty);
             if !done {
                 self.set_ids(ids.uid, ids.gid, groups.as_deref(), keep);
+                changed = true;
             }
         }
         if let Some(set) = set {
@@ -50,9 +52,11 @@ impl Draft<'_> {
             };
             self.step(op, format!("keep the capabilities {set}"));
         }
-        self.stage(Stage::Clone);
-        let op = Op { a: Fd::slot(slot::CALLER).0, ..Op::new(Code::DieWithCaller) };
-        self.step(op, "die with the caller, whatever ids changed");
+        if changed {
+            self.stage(Stage::Clone);
+            let op = Op { a: Fd::slot(slot::CALLER).0, ..Op::new(Code::DieWithCaller) };
+            self.step(op, "die with the caller, though ids changed");
+        }
         self.stage(Stage::Process);
         let root = self.shape.rootfs.is_some();
         if let Some(dir) = config.dir.clone().or_else(|| root.then(|| "/".into())) {

@@ -76,6 +76,8 @@ pub(crate) enum Kind {
 pub enum Code {
     /// Nothing.
     Nothing,
+    /// Runs on the calling thread's cpus again, not on one alone.
+    Affinity,
     /// SIGKILL when the caller dies; stops here if it has. `a` its pidfd.
     DieWithCaller,
     /// Waits for a byte on `a`; ends with the socket.

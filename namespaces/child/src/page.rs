@@ -1,9 +1,11 @@
 //! What is shared with the caller, and where the helper finds it.
 
-use core::sync::atomic::{AtomicI32, AtomicI64, AtomicU16, AtomicU32};
+use core::sync::atomic::{AtomicI32, AtomicI64, AtomicU16, AtomicU32, AtomicU64};
 
 /// How many values that differ from spawn to spawn.
 pub const SLOTS: usize = 96;
+/// Words of a cpu mask: 1,024 cpus.
+pub const AFFINITY: usize = 16;
 /// How many ops can note that they failed where that is not an error.
 pub const MISSED: usize = 384;
 
@@ -18,6 +20,8 @@ pub struct Page {
     pub errno: AtomicI32,
     /// More about it: which candidate of an exec, say.
     pub note: AtomicU32,
+    /// The cpus that the calling thread may run on.
+    pub affinity: [AtomicU64; AFFINITY],
     /// File descriptors and ids of this spawn.
     pub slots: [AtomicI64; SLOTS],
     /// By op: the errno of one that was tried and preferred.

@@ -18,6 +18,16 @@ fn prctl(option: u32, a: usize, b: usize) -> Result<usize, i32> {
     call!(nr::PRCTL, option, a, b, 0, 0)
 }
 
+/// The thread that cloned us was bound to the caller's cpu, to spare a wake-up of another.
+pub(crate) fn affinity(s: &State<'_>, act: bool) -> Outcome {
+    if act {
+        let mask = s.page().affinity.as_ptr();
+        call!(nr::SCHED_SETAFFINITY, 0, core::mem::size_of_val(&s.page().affinity), mask)?;
+        return Ok(());
+    }
+    Err(EUCLEAN)
+}
+
 pub(crate) fn die_with_caller(s: &State<'_>, op: &Op, act: bool) -> Outcome {
     if act {
         prctl(PR_SET_PDEATHSIG, SIGKILL as usize, 0)?;
@@ -78,14 +88,15 @@ pub(crate) fn keep_fd(s: &State<'_>, op: &Op, act: bool) -> Outcome {
 
 pub(crate) fn put_fd(s: &State<'_>, op: &Op, act: bool) -> Outcome {
     let fd = s.fd(Fd(op.a))?;
-    if act {
-        if fd == op.b as i32 {
+    if fd == op.b as i32 {
+        if act {
             call!(nr::FCNTL, fd, F_SETFD, 0)?;
-        } else {
-            call!(nr::DUP3, fd, op.b, 0)?;
         }
+        return holds(call!(nr::FCNTL, fd, F_GETFD, 0)? == 0);
     }
-    holds(call!(nr::FCNTL, op.b, F_GETFD, 0)? == 0)?;
+    if act {
+        call!(nr::DUP3, fd, op.b, 0)?;
+    }
     holds(crate::mount::same_file(fd, op.b as i32)?)
 }
 

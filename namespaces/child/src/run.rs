@@ -101,6 +101,7 @@ fn take(s: &mut State<'_>, op: &Op) -> Outcome {
     let act = op.flags & flag::KNOCKED_OUT == 0;
     match op.code {
         Code::Nothing => Ok(()),
+        Code::Affinity => process::affinity(s, act),
         Code::DieWithCaller => process::die_with_caller(s, op, act),
         Code::WaitForCaller => process::wait_for_caller(s, op),
         Code::JoinCgroup => process::join_cgroup(s, op, act),

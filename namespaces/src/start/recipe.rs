@@ -59,10 +59,10 @@ impl Default for Recipe {
 }
 
 impl Recipe {
-    /// Without any step.
+    /// Without a step but the one that undoes what the starter did for speed.
     #[must_use]
     pub fn new() -> Self {
-        Self {
+        let mut recipe = Self {
             // One more byte, so that offset `size` is an empty text.
             data: vec![0; std::mem::size_of::<Header>() + 8],
             ops: Vec::new(),
@@ -70,7 +70,9 @@ impl Recipe {
             addresses: Vec::new(),
             relocated: Vec::new(),
             split: None,
-        }
+        };
+        recipe.push(Op::new(Code::Affinity), 0, "run on the calling thread's cpus");
+        recipe
     }
 
     /// Text for an op; `Invalid` with a NUL in it.
