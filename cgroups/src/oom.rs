@@ -15,13 +15,16 @@ pub enum OomScope {
     Host,
 }
 
+/// Memory is charged in batches of up to 64 pages (`MEMCG_CHARGE_BATCH`).
+const BATCH: u64 = 64 * 4096;
+
 impl Cgroup {
     /// Whose limit killed, if anything inside or below was ever killed for want of
     /// memory: the kernel's own count, not a guess from a signal. To be asked before
     /// the group is removed. `None` also without the memory controller.
     ///
-    /// On v1 a group that was short of memory itself and had a process killed by a
-    /// group around it reads as `Group`.
+    /// v1 does not say whose limit it was: there it is the group's own once that was
+    /// reached, also if the kill was then for a group around it.
     ///
     /// # Errors
     /// `Kernel` or `NotFound` where the group is gone.
@@ -40,8 +43,20 @@ impl Cgroup {
             Version::V1 => {
                 fs::read(dir, c"memory.oom_control").map_err(failed)?;
                 let Some(1..) = self.oom_kills() else { return Ok(None) };
-                let hit = |file| fs::read(dir, file).ok().and_then(|text| text::number(&text));
-                hit(c"memory.failcnt") > Some(0) || hit(c"memory.memsw.failcnt") > Some(0)
+                let number = |file| fs::read(dir, file).ok().and_then(|text| text::number(&text));
+                // The counts of refusals stay 0 on some kernels (seen on 6.18), and the
+                // peak may stop one batch of pages short of the limit.
+                let hit = |failures, peak, limit| {
+                    let full = number(peak).zip(number(limit));
+                    number(failures) > Some(0)
+                        || full.is_some_and(|(peak, limit)| peak.saturating_add(BATCH) >= limit)
+                };
+                hit(c"memory.failcnt", c"memory.max_usage_in_bytes", c"memory.limit_in_bytes")
+                    || hit(
+                        c"memory.memsw.failcnt",
+                        c"memory.memsw.max_usage_in_bytes",
+                        c"memory.memsw.limit_in_bytes",
+                    )
             }
         };
         let outer = || outer(self.parent_dir(Controllers::MEMORY)?, place.version);

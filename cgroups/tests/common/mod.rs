@@ -3,7 +3,8 @@
 
 use ireko_cgroups::{Cgroup, Parent, Pidfd};
 use std::io::{Read, Write};
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -26,25 +27,58 @@ pub fn name(what: &str) -> String {
     format!("test-{what}-{}", std::process::id())
 }
 
-/// A shell that is in the group before it does anything: it writes itself into each
-/// hierarchy, as a child of a container would.
+/// A shell that is in the group before it does anything: between fork and exec it
+/// writes itself into each hierarchy, as a child of a container would.
 pub fn shell(group: &Cgroup, script: &str) -> Child {
-    let procs = group.open_procs().unwrap();
-    let mut fds: Vec<BorrowedFd<'_>> = group.join_fds().collect();
-    if let Some(procs) = &procs {
-        fds.push(std::os::fd::AsFd::as_fd(procs));
-    }
-    let paths: Vec<String> = fds
-        .iter()
-        .map(|fd| format!("/proc/{}/fd/{}", std::process::id(), fd.as_raw_fd()))
-        .collect();
-    let joins: String = paths.iter().map(|path| format!("echo 0 > {path} && ")).collect();
-    Command::new("sh")
-        .args(["-c", &format!("{joins} {{ {script}\n}}")])
+    let mut command = Command::new("sh");
+    command.args(["-c", script]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    inside(group, &mut command).spawn().unwrap()
+}
+
+/// The program starts in the group.
+pub fn inside<'c>(group: &Cgroup, command: &'c mut Command) -> &'c mut Command {
+    let mut fds: Vec<OwnedFd> =
+        group.join_fds().map(|fd| fd.try_clone_to_owned().unwrap()).collect();
+    fds.extend(group.open_procs().unwrap());
+    let join = move || {
+        for fd in &fds {
+            // SAFETY: an open fd and one byte of static memory.
+            if unsafe { libc::write(fd.as_raw_fd(), c"0".as_ptr().cast(), 1) } != 1 {
+                return Err(std::io::Error::last_os_error());
+            }
+        }
+        Ok(())
+    };
+    // SAFETY: what runs after the fork makes write calls and nothing else.
+    unsafe { command.pre_exec(join) }
+}
+
+/// This test program again, running one test that is a part of another's.
+pub fn again(test: &str, argument: &str) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
+        .args(["--exact", test, "--nocapture", "--test-threads=1"])
+        .env("IREKO_TEST_PART", argument)
         .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap()
+        .stdout(Stdio::piped());
+    command
+}
+
+/// What [`again`] was given, in the program that it started.
+pub fn part() -> Option<String> {
+    std::env::var("IREKO_TEST_PART").ok()
+}
+
+/// The line that starts with this word, among what the test harness says.
+pub fn said(child: &mut Child, word: &str) -> String {
+    loop {
+        let line = line(child);
+        // The harness writes "test NAME ... " before what the test says.
+        if let Some(at) = line.find(word) {
+            return line[at + word.len()..].trim().to_owned();
+        }
+        assert!(child.try_wait().unwrap().is_none(), "it ended: {line}");
+    }
 }
 
 /// Moves a started program in.
