@@ -361,6 +361,10 @@ impl Cgroup {
     }
 
     /// Place and directory of the group for a controller.
+    pub(crate) fn dirs(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.dirs.iter().map(|dir| dir.fd.as_fd())
+    }
+
     pub(crate) fn held(&self, controller: Controllers) -> Option<(&Place, BorrowedFd<'_>)> {
         // Not only where limits of it are set: a hybrid group may count in either tree.
         let places = &self.parent.0.places;

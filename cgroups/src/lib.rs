@@ -13,6 +13,7 @@ mod kill;
 mod limits;
 mod oom;
 mod parent;
+mod start;
 mod stats;
 mod template;
 mod text;

@@ -111,9 +111,7 @@ impl Cgroup {
                 }
             };
         }
-        if let Some((place, dir)) = self.held(Controllers::CPUACCT) {
-            cpu(&mut stats, &Files(dir), place.version);
-        }
+        self.read_cpu(&mut stats);
         if let Some((place, dir)) = self.held(Controllers::IO) {
             io(&mut stats, &Files(dir), place.version);
         }
@@ -122,6 +120,12 @@ impl Cgroup {
             self.enforced()?;
         }
         Ok(stats)
+    }
+
+    pub(crate) fn read_cpu(&self, stats: &mut Stats) {
+        if let Some((place, dir)) = self.held(Controllers::CPUACCT) {
+            cpu(stats, &Files(dir), place.version);
+        }
     }
 }
 

@@ -87,6 +87,12 @@ impl fmt::Display for Cpu {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Weight(u16);
 
+impl fmt::Display for Weight {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
 impl Weight {
     /// The kernel's default, 100.
     pub const DEFAULT: Self = Self(100);

@@ -108,24 +108,6 @@ pub enum Stage {
     Cleanup,
 }
 
-impl Stage {
-    pub(crate) const ALL: [Self; 13] = [
-        Self::Config,
-        Self::Cgroup,
-        Self::Clone,
-        Self::IdMap,
-        Self::Mount,
-        Self::Root,
-        Self::Network,
-        Self::Process,
-        Self::Security,
-        Self::Seccomp,
-        Self::Exec,
-        Self::Running,
-        Self::Cleanup,
-    ];
-}
-
 impl fmt::Display for Stage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&format!("{self:?}").to_ascii_lowercase())

@@ -54,14 +54,21 @@ pub(crate) fn spawn(plan: &Plan, defaults: [Stdio; 3]) -> Result<Container> {
             start = start.cgroup(dir);
         }
     }
-    let started = start.run().map_err(|failed| explain(inner, failed, groups.as_ref()))?;
+    let explained = |failed| explain(inner, failed, groups.as_ref());
+    let mut begun = start.begin().map_err(explained)?;
+    begun.release();
+    // While the child goes on with its tree.
+    if let Some(groups) = &groups {
+        groups.check(begun.pid())?;
+    }
+    let mut limits = Enforcement::default();
+    inner.place.report(groups.as_ref(), &mut limits);
+    let started = begun.go(&inner.compiled).map_err(explained)?;
     let began = Instant::now();
+    inner.place.after_exec(groups.as_ref());
     drop((streams, copies, passed));
     let mut enforcement = enforcement(inner, &started.missed);
-    if let Some(groups) = &groups {
-        groups.report(&mut enforcement);
-    }
-    inner.place.report_missing(&mut enforcement);
+    enforcement.0.extend(limits.0);
     let live = Live::new(inner, id, started, began, groups, claim);
     Ok(Container::new(live, pipes, enforcement, inner))
 }

@@ -4,9 +4,7 @@ use super::{ALL, Maps};
 use crate::builder::Config;
 use crate::rootfs::{Base, Changes};
 use crate::{Error, Result, Rootfs};
-use ireko_cgroups::Limits;
 use ireko_namespaces::{IdMaps, Namespaces};
-use ireko_sys::Size;
 
 /// What kind of start it is.
 #[derive(Clone, Debug)]
@@ -155,22 +153,6 @@ impl Shape {
             Maps::Fixed(_) => self.caller_mounts,
         }
     }
-}
-
-/// Limits that hold: those asked for, and a preset's.
-pub(crate) fn limits(config: &Config) -> Limits {
-    let mut limits = config.limits.clone();
-    if config.preset.is_some() {
-        if limits.pids().is_none() {
-            limits = limits.pids_max(1024);
-        }
-        if limits.memory().is_some() {
-            if limits.swap().is_none() {
-                limits = limits.swap_max(Size::bytes(0));
-            }
-        }
-    }
-    limits
 }
 
 fn some(kinds: Namespaces) -> Option<Namespaces> {

@@ -38,6 +38,7 @@ pub struct Begun {
     socket: Option<OwnedFd>,
     starter: Option<StarterSlot>,
     deadline: Instant,
+    released: bool,
     /// Held open until the child has them.
     kept: Vec<OwnedFd>,
 }
@@ -228,6 +229,7 @@ impl<'a> Start<'a> {
             socket,
             starter: Some(StarterSlot(starter)),
             deadline,
+            released: false,
             kept,
         };
         if begun.page_errno() != 0 || cloned.late {
@@ -273,11 +275,27 @@ impl Begun {
         self.starter.as_ref().map_or(0, |s| s.0.page().errno.load(Relaxed))
     }
 
-    /// Gives the word and waits until the program has been executed.
+    /// Gives the word: the child goes on, while the caller may see to other things before
+    /// it waits with [`go`](Self::go).
+    pub fn release(&mut self) {
+        self.released = true;
+        if let Some(socket) = &self.socket {
+            // EPIPE: the child is gone, which the wait finds.
+            // SAFETY: one byte of static text.
+            unsafe {
+                libc::send(socket.as_raw_fd(), c"g".as_ptr().cast(), 1, libc::MSG_NOSIGNAL);
+            }
+        }
+    }
+
+    /// Gives the word, unless it was given, and waits until the program has been executed.
     ///
     /// # Errors
     /// The step that failed, and why; nothing is left running.
     pub fn go(mut self, compiled: &Compiled) -> Result<Started, Failed> {
+        if !self.released {
+            self.release();
+        }
         let Some(socket) = &self.socket else {
             // In place: that clone returned says that it was executed, or failed before.
             return if self.page_errno() != 0 {
@@ -286,11 +304,6 @@ impl Begun {
                 Ok(self.started(compiled))
             };
         };
-        // EPIPE: the child is gone, which the wait below finds.
-        // SAFETY: one byte of static text.
-        unsafe {
-            libc::send(socket.as_raw_fd(), c"g".as_ptr().cast(), 1, libc::MSG_NOSIGNAL);
-        }
         // Its end closes at exec. A host that forks in this instant may hold it open
         // longer: so the process is watched as well.
         let last = compiled.steps().len().saturating_sub(1);
