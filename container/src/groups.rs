@@ -54,8 +54,10 @@ impl Place {
                 of_name(name).map_or(default, |feature| policy(feature, default)) == wanted
             }
         };
-        let required = config.limits.filtered(|name| kept(Policy::Required)(name, Policy::Required));
-        let mut preferred = config.limits.filtered(|name| kept(Policy::Preferred)(name, Policy::Required));
+        let required =
+            config.limits.filtered(|name| kept(Policy::Required)(name, Policy::Required));
+        let mut preferred =
+            config.limits.filtered(|name| kept(Policy::Preferred)(name, Policy::Required));
         if confined {
             let mut of_preset = Limits::new();
             if config.limits.pids().is_none() {
@@ -65,7 +67,8 @@ impl Place {
                 of_preset = of_preset.swap_max(Size::bytes(0));
             }
             preferred = preferred.or(&of_preset.filtered(|name| {
-                of_name(name).map_or(Policy::Preferred, |f| policy(f, Policy::Preferred)) == Policy::Preferred
+                of_name(name).map_or(Policy::Preferred, |f| policy(f, Policy::Preferred))
+                    == Policy::Preferred
             }));
         }
         let mut asked = Vec::new();
@@ -98,7 +101,9 @@ impl Place {
         if let Some(how) = cpu_time {
             template = match template.clone().also(Controllers::CPUACCT) {
                 Ok(template) => template,
-                Err(_) if parent.hierarchy() != ireko_cgroups::Hierarchy::V1 => template.v2_dir(true),
+                Err(_) if parent.hierarchy() != ireko_cgroups::Hierarchy::V1 => {
+                    template.v2_dir(true)
+                }
                 Err(error) if how == Policy::Required => return Err(error.into()),
                 Err(_) => template,
             };
@@ -122,8 +127,10 @@ impl Place {
     pub(crate) fn steps(&self) -> Vec<Step> {
         let Some(template) = &self.template else { return Vec::new() };
         let step = |text: String| Step { stage: Stage::Cgroup, feature: None, text };
-        let mut steps: Vec<Step> =
-            template.places().map(|path| step(format!("make a group below {}", path.display()))).collect();
+        let mut steps: Vec<Step> = template
+            .places()
+            .map(|path| step(format!("make a group below {}", path.display())))
+            .collect();
         for (file, value) in template.writes() {
             let (file, value) = (file.to_string_lossy(), String::from_utf8_lossy(value));
             steps.push(step(format!("{file} = {value}")));
@@ -132,7 +139,8 @@ impl Place {
     }
 
     pub(crate) fn make(&self, id: &Id) -> Result<Option<Groups>> {
-        let made = self.template.as_ref().map(|template| template.create(id.as_str())).transpose()?;
+        let made =
+            self.template.as_ref().map(|template| template.create(id.as_str())).transpose()?;
         Ok(made.map(Groups))
     }
 
@@ -143,7 +151,13 @@ impl Place {
         for (feature, asked) in &self.asked {
             let name = NAMES.iter().find(|(_, known)| known == feature).map(|(name, _)| *name);
             let adjusted = |list: &[Adjusted]| list.iter().find(|a| Some(a.name) == name).cloned();
-            let mut item = Item { feature: *feature, asked: *asked, got: Extent::Full, value: None, why: None };
+            let mut item = Item {
+                feature: *feature,
+                asked: *asked,
+                got: Extent::Full,
+                value: None,
+                why: None,
+            };
             match &held {
                 None => {
                     item.got = Extent::Absent;
@@ -160,7 +174,9 @@ impl Place {
                         item.got = Extent::Partial;
                         item.why = Some(Reason::Adjusted {
                             asked: adjusted.asked.to_string(),
-                            got: adjusted.got.map_or_else(|| "nothing".into(), |got| got.to_string()),
+                            got: adjusted
+                                .got
+                                .map_or_else(|| "nothing".into(), |got| got.to_string()),
                         });
                     }
                 }

@@ -6,7 +6,7 @@ use ireko_seccomp::{Profile, Program};
 
 impl Builder {
     /// What the program can do, exactly. Inheritable and ambient are empty unless it
-    /// runs as another than root. Default: [`CapSet::STANDARD`].
+    /// runs as another than root. Default: [`CapSet::STANDARD`] for root, none for others.
     pub fn capabilities(mut self, set: CapSet) -> Self {
         self.0.capabilities = Some(set);
         self

@@ -44,13 +44,18 @@ impl Draft<'_> {
             // SAFETY: geteuid takes nothing and cannot fail.
             let uid = user.as_ref().map_or_else(|| unsafe { libc::geteuid() }, |ids| ids.uid);
             let state = State::for_exec(set, uid);
+            // What a preset allows root is not for everybody: another user has what was
+            // named, or nothing, as with Docker.
+            let state =
+                if config.capabilities.is_none() && uid != 0 { State::EMPTY } else { state };
             self.feature(Stage::Security, Feature::Capabilities, caps_required);
             let op = Op {
                 x: state.permitted.bits(),
                 y: state.ambient.bits(),
                 ..Op::new(Code::Capabilities)
             };
-            self.step(op, format!("keep the capabilities {set}"));
+            let kept = state.permitted;
+            self.step(op, format!("keep the capabilities {kept}"));
         }
         if changed {
             self.stage(Stage::Clone);
