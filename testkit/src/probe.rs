@@ -154,6 +154,14 @@ pub(crate) fn overlay() -> Result<(), String> {
     let inner: [CString; 4] = [b"/l", b"/u", b"/w", b"/m"].map(|name: &[u8; 2]| c(&[here, name]));
     let options = c(&[b"lowerdir=", here, b"/l,upperdir=", here, b"/u,workdir=", here, b"/w"]);
     let flags = libc::CLONE_NEWNS | if is_root() { 0 } else { libc::CLONE_NEWUSER };
+    // SAFETY: both take nothing.
+    let (uid, gid) = unsafe { (libc::geteuid(), libc::getegid()) };
+    // An id that is not mapped can own nothing.
+    let maps = [
+        (c"/proc/self/setgroups", c(&[b"deny"])),
+        (c"/proc/self/uid_map", c(&[format!("0 {uid} 1").as_bytes()])),
+        (c"/proc/self/gid_map", c(&[format!("0 {gid} 1").as_bytes()])),
+    ];
     // SAFETY: system calls, on strings made before.
     let done = unsafe {
         in_child(|| {
@@ -163,6 +171,15 @@ pub(crate) fn overlay() -> Result<(), String> {
             };
             if libc::unshare(flags) < 0 {
                 return errno_of(-1);
+            }
+            for (path, text) in &maps {
+                if flags & libc::CLONE_NEWUSER == 0 {
+                    break;
+                }
+                let file = libc::open(path.as_ptr(), libc::O_WRONLY);
+                if libc::write(file, text.as_ptr().cast(), text.count_bytes()) < 0 {
+                    return errno_of(-1);
+                }
             }
             let private = libc::MS_REC | libc::MS_PRIVATE;
             if libc::mount(null(), c"/".as_ptr(), null(), private, null()) < 0

@@ -10,8 +10,8 @@ const MOST: usize = 40;
 /// What compiles C, or finds it compiled.
 const C: [&str; 8] =
     ["autotools", "bindgen", "cc", "cmake", "nasm-rs", "pkg-config", "system-deps", "vcpkg"];
-/// Named `-sys` without C: our own, and none other so far.
-const NOT_C: [&str; 1] = ["ireko-sys"];
+/// Named `-sys` without C: our own, and the constants of the kernel.
+const NOT_C: [&str; 2] = ["ireko-sys", "linux-raw-sys"];
 
 /// Builds it, and counts what `ireko` brings.
 pub(crate) fn check() -> Result<String, String> {
