@@ -185,3 +185,16 @@ fn needs_are_found_out_without_traces() {
     assert_eq!(Census::diff(&before, &after), Vec::<String>::new(), "{all:?}");
     println!("{all:#?}");
 }
+
+#[test]
+fn the_floor_can_be_built_and_is_built_once() -> Result<(), String> {
+    need!(gcc);
+    let _alone = alone();
+    let built = testkit::floor()?;
+    let status = Command::new(&built.r#true).status().expect("it starts");
+    assert_eq!(status.code(), Some(0));
+    let made = |path: &std::path::Path| path.metadata().and_then(|of| of.modified()).ok();
+    let first = made(&built.floor);
+    assert_eq!(made(&testkit::floor()?.floor), first);
+    Ok(())
+}
