@@ -6,8 +6,9 @@ use crate::parent::{Blocked, Inner, Parent, Place};
 use crate::text::{self, Membership, Mount};
 use crate::{Controllers, Error, ErrorKind, Hierarchy, Result};
 use ireko_sys::{Errno, Failure, ProcRoot};
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::io::Read;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -142,20 +143,29 @@ fn try_place(place: Place, by_doing: bool) -> Result<Place> {
 /// The caller's own group; where that cannot have controllers below it, since the
 /// caller is in it, the group around it that was delegated.
 fn v2(group: &Membership, mounts: &[Mount]) -> Result<(Place, Option<Blocked>)> {
-    let mut first = None;
+    let mut found = Vec::new();
     for (path, top) in seen(group, mounts) {
         let around = path.ancestors().skip(1).take_while(|dir| dir.starts_with(&top));
         let delegated = around.take(8).find(|dir| is_delegated(dir));
         for dir in std::iter::once(path.as_path()).chain(delegated) {
-            match v2_at(dir, WANTED) {
-                Ok((place, None)) => return Ok((place, None)),
-                Ok(half) if first.as_ref().is_none_or(Result::is_err) => first = Some(Ok(half)),
-                Err(error) if first.is_none() => first = Some(Err(error)),
-                _ => {}
+            let tried = v2_at(dir, WANTED);
+            if tried.as_ref().is_ok_and(|(place, why)| why.is_none() && limits(place)) {
+                return tried;
             }
+            found.push(tried);
         }
     }
-    first.unwrap_or_else(|| Err(unseen(group)))
+    // Half of what is wanted, or none of it, is better than nothing.
+    let usable = |tried: &Result<(Place, _)>| tried.as_ref().is_ok_and(|(place, _)| limits(place));
+    let best = found.iter().position(usable).or_else(|| found.iter().position(Result::is_ok));
+    match best.or((!found.is_empty()).then_some(0)) {
+        Some(best) => found.swap_remove(best),
+        None => Err(unseen(group)),
+    }
+}
+
+fn limits(place: &Place) -> bool {
+    place.controllers.intersects(WANTED)
 }
 
 /// systemd's mark, or that of [`Parent::evacuate`].
@@ -166,7 +176,49 @@ fn is_delegated(dir: &Path) -> bool {
         .any(|mark| fs::marked(place.dir(), mark))
 }
 
-pub(crate) const EVACUATED: &std::ffi::CStr = c"user.ireko.delegate";
+pub(crate) const EVACUATED: &CStr = c"user.ireko.delegate";
+
+/// Everything in the caller's own v2 group goes into a subgroup.
+pub(crate) fn evacuate() -> Result<Parent> {
+    let (groups, mounts) = (own("cgroup")?, own("mountinfo")?);
+    let (groups, mounts) = (text::memberships(&groups), text::mounts(&mounts));
+    let Some(group) = groups.iter().find(|group| group.v1.is_none()) else { return detect() };
+    let (path, _) = seen(group, &mounts).into_iter().next().ok_or_else(|| unseen(group))?;
+    let failed = |e| Failure::kernel(format!("use {} as a v2 group", path.display()), e);
+    let place = Place::open(&path, Version::V2, Controllers::empty()).map_err(failed)?;
+    // The root of all may hold processes and controllers; a delegated group around
+    // this one means that there is room already.
+    let around = path.parent().is_some_and(is_delegated);
+    if around || !fs::exists(place.dir(), c"cgroup.type") {
+        return detect();
+    }
+    match fs::mkdir(place.dir(), ROOM) {
+        Err(errno) if errno.raw() != libc::EEXIST => return Err(denied(&place, errno).into()),
+        _ => {}
+    }
+    let failed = |e| place.failed("move processes below", Some(ROOM), e);
+    let room = fs::open_dir(place.dir(), ROOM).map_err(failed)?;
+    // Who forks meanwhile is seen the next time.
+    for _ in 0..100 {
+        let procs = fs::read(place.dir(), c"cgroup.procs").map_err(failed)?;
+        let mut moved = false;
+        for pid in text::pids(&procs) {
+            match fs::write(room.as_fd(), c"cgroup.procs", pid.to_string().as_bytes()) {
+                Ok(()) => moved = true,
+                Err(errno) if errno.raw() == libc::ESRCH => moved = true,
+                Err(errno) => return Err(failed(errno).into()),
+            }
+        }
+        if !moved {
+            break;
+        }
+    }
+    // So that the next detection knows, also that of another program.
+    fs::mark(place.dir(), EVACUATED).map_err(failed)?;
+    detect()
+}
+
+const ROOM: &CStr = c"main";
 
 fn v2_at(path: &Path, wanted: Controllers) -> Result<(Place, Option<Blocked>)> {
     let failed = |e| Failure::kernel(format!("use {} as a v2 group", path.display()), e);
@@ -179,7 +231,7 @@ fn v2_at(path: &Path, wanted: Controllers) -> Result<(Place, Option<Blocked>)> {
 
 /// Enables what is there and wanted, one by one: one that is refused stops no other.
 fn enable(place: &Place, wanted: Controllers) -> Result<(Controllers, Option<Blocked>)> {
-    let read = |file: &'static std::ffi::CStr| {
+    let read = |file: &'static CStr| {
         fs::read(place.dir(), file)
             .map(|text| Controllers::from_v2(&text))
             .map_err(|e| place.failed("read", Some(file), e))

@@ -171,14 +171,14 @@ mod tests {
     #[test]
     fn no_limit_is_none() {
         let files = |file: &str| {
-            Some(match file {
+            let text = match file {
                 "memory.limit_in_bytes" | "memory.memsw.limit_in_bytes" => "9223372036854771712\n",
                 "cpu.cfs_quota_us" => "-1\n",
                 "cpu.cfs_period_us" => "100000\n",
                 "cpu.max" => "max 100000\n",
                 _ => "max\n",
-            })
-            .map(str::to_owned)
+            };
+            Some(text.to_owned())
         };
         let limits = limits();
         let items = limits.items();

@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 /// [kept](crate::Cgroup::keep) and those of other programs are left alone.
 ///
 /// The lease is a lock on the group's own directory, held by the fd that its owner
-/// uses and dropped by the kernel when that ends: no file, no pid, no clock. See
+/// uses and dropped by the kernel when that ends: no file, no pid, no clock. A child
+/// that was forked without an exec shares it, and keeps it for as long as it lives. See
 /// [`flock(2)`](https://man7.org/linux/man-pages/man2/flock.2.html).
 ///
 /// # Errors

