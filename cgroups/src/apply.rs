@@ -11,7 +11,7 @@ impl Cgroup {
     /// Sets limits on the live group, all or none; what is not named stays as it is.
     ///
     /// # Errors
-    /// As [`Template::new`]; `Unsupported` where the group has no directory in the
+    /// As [`Template::new`](crate::Template::new); `Unsupported` where the group has no directory in the
     /// hierarchy of that controller; `Conflict` for memory below what is in use and
     /// cannot be reclaimed.
     pub fn apply(&self, limits: &Limits) -> Result<Enforced> {

@@ -82,7 +82,7 @@ fn root_raw_files_go_where_they_live() {
     let Some(parent) = parent() else { return };
     let error = Template::new(&parent, &Limits::new().raw("nothing.max", "1")).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported);
-    let file = if parent.hierarchy() == Hierarchy::V2 { "cgroup.max.depth" } else { "cpuset.cpus" };
+    let file = if parent.hierarchy() == Hierarchy::V2 { "cpu.max.burst" } else { "cpuset.cpus" };
     let template = match Template::new(&parent, &Limits::new().raw(file, "0")) {
         Ok(template) => template,
         Err(error) => return println!("SKIP({error})"),
