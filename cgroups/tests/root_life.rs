@@ -183,3 +183,34 @@ fn root_a_group_costs_little_more_than_its_directories() {
     println!("bare {bare:?}, ours {ours:?}, {} hierarchies", places.len());
     assert!(ours < bare * 3 + Duration::from_micros(300), "bare {bare:?}, ours {ours:?}");
 }
+
+/// On a hybrid host the v2 tree would do both: a raw file brings the v1 hierarchies in.
+#[test]
+fn root_v1_freezer_and_cpuacct() {
+    let Some(parent) = parent() else { return };
+    let limits = Limits::new().raw("freezer.state", "THAWED").raw("cpuacct.usage", "0");
+    let template = match Template::new(&parent, &limits) {
+        Ok(template) => template,
+        Err(error) => return println!("SKIP({error})"),
+    };
+    let group = template.create(&name("v1")).unwrap();
+    assert!(group.dir().is_none());
+    let script =
+        "i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done; while read x; do echo $x; done";
+    let mut child = shell(&group, &format!("sh -c 'read x' & {script}"));
+    go(&mut child);
+    assert_eq!(line(&mut child), "");
+    assert!(group.stats().unwrap().cpu_user > Some(Duration::from_millis(1)));
+    group.freeze(Duration::from_secs(5)).unwrap();
+    let used = group.stats().unwrap().cpu();
+    go(&mut child);
+    std::thread::sleep(Duration::from_millis(50));
+    assert_eq!(group.stats().unwrap().cpu(), used);
+    group.thaw().unwrap();
+    assert_eq!(line(&mut child), "");
+    // The frozen must die as well.
+    group.freeze(Duration::from_secs(5)).unwrap();
+    group.kill().unwrap();
+    assert!(!child.wait().unwrap().success());
+    assert_eq!(group.processes(), []);
+}
