@@ -61,14 +61,13 @@ pub struct Item {
 
 impl fmt::Display for Item {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:24} {:10} {:8}", self.feature, self.asked, self.got)?;
-        if let Some(value) = &self.value {
-            write!(f, " {value}")?;
+        write!(f, "{:24} {:10} ", self.feature, self.asked)?;
+        match (&self.value, &self.why) {
+            (None, None) => write!(f, "{}", self.got),
+            (None, Some(why)) => write!(f, "{:8} ({why})", self.got),
+            (Some(value), None) => write!(f, "{:8} {value}", self.got),
+            (Some(value), Some(why)) => write!(f, "{:8} {value} ({why})", self.got),
         }
-        if let Some(why) = &self.why {
-            write!(f, " ({why})")?;
-        }
-        Ok(())
     }
 }
 
