@@ -59,10 +59,10 @@ impl Default for Recipe {
 }
 
 impl Recipe {
-    /// Without a step but the one that undoes what the starter did for speed.
+    /// Without any step.
     #[must_use]
     pub fn new() -> Self {
-        let mut recipe = Self {
+        Self {
             // One more byte, so that offset `size` is an empty text.
             data: vec![0; std::mem::size_of::<Header>() + 8],
             ops: Vec::new(),
@@ -70,9 +70,7 @@ impl Recipe {
             addresses: Vec::new(),
             relocated: Vec::new(),
             split: None,
-        };
-        recipe.push(Op::new(Code::Affinity), 0, "run on the calling thread's cpus");
-        recipe
+        }
     }
 
     /// Text for an op; `Invalid` with a NUL in it.
@@ -182,6 +180,9 @@ impl Recipe {
         tag: u32,
         text: impl Into<String>,
     ) {
+        if self.split.is_none() {
+            self.unbind(tag);
+        }
         let op =
             Op { a: candidates, x: arguments.into(), y: environment.into(), ..Op::new(Code::Exec) };
         let index = self.push(op, tag, text);
@@ -221,6 +222,13 @@ impl Recipe {
         let op = Op { a: Fd::slot(slot::HELPER).0, ..Op::new(Code::ExecHelper) };
         self.push(op, tag, "execute the helper");
         self.split = Some(self.ops.len());
+        // Only now: a process that may run elsewhere is first moved there by its exec.
+        self.unbind(tag);
+    }
+
+    /// Undoes what the starter did for speed.
+    fn unbind(&mut self, tag: u32) {
+        self.push(Op::new(Code::Affinity), tag, "run on the calling thread's cpus");
     }
 
     /// The socket of the hand-shake, as the helper has it.
