@@ -239,7 +239,8 @@ impl Spawn {
                 .collect();
             let kept: Vec<(Fd, &str)> =
                 kept.iter().map(|(fd, text)| (*fd, text.as_str())).collect();
-            recipe.enter_helper(user, 0, &kept);
+            let needed = if user { SYS_ADMIN } else { 0 };
+            recipe.enter_helper(needed, 0, &kept);
             let op = Op { a: Recipe::socket().0, ..Op::new(Code::WaitForCaller) };
             recipe.push(op, 0, "wait until the caller has written the id maps");
         }
@@ -286,6 +287,9 @@ impl Spawn {
             let op = Op { a: recipe.text(dir)?, ..Op::new(Code::EnterPath) };
             recipe.push(op, 0, format!("change directory to {}", dir.display()));
         }
+        if user {
+            recipe.push(Op::new(Code::PassNothingOn), 0, "pass no capability on to the program");
+        }
         recipe.push(Op::new(Code::Signals), 0, "unblock and reset signals");
         recipe.push(Op::new(Code::CloseOnExec), 0, "close every other file at exec");
         let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/bin:/bin".into());
@@ -314,6 +318,9 @@ impl Spawn {
         vars.into_iter().map(join).collect()
     }
 }
+
+/// `CAP_SYS_ADMIN`, with which the helper mounts and enters.
+const SYS_ADMIN: u64 = 1 << 21;
 
 /// Where a program of this name is looked for.
 fn candidates(program: &OsStr, path: &OsStr) -> Vec<PathBuf> {

@@ -41,25 +41,27 @@ impl Draft<'_> {
             .with_remedy("say so by name: .dangerously_unmask_proc()"));
         }
         for path in HIDDEN {
-            // In a host's sysfs that was copied, what lies below is there too.
+            let entry = self.table.may(&format!("/{path}"), RDONLY | NOSUID | NOEXEC);
             let op = Op {
                 a: ROOT.0,
                 b: self.recipe.text(path)?,
                 c: Fd::register(register::DEV).0,
+                y: entry,
                 ..Op::new(Code::Mask)
             };
             self.step(op, format!("hide /{path}"));
-            self.table.may(&format!("/{path}"), RDONLY | NOSUID | NOEXEC);
         }
         for path in READ_ONLY {
+            let attributes = RDONLY | NOSUID | NODEV | NOEXEC;
+            let entry = self.table.may(&format!("/{path}"), attributes);
             let op = Op {
                 a: ROOT.0,
                 b: self.recipe.text(path)?,
-                x: NOSUID | NODEV | NOEXEC,
+                x: attributes,
+                y: entry,
                 ..Op::new(Code::ReadOnly)
             };
             self.step(op, format!("make /{path} read-only"));
-            self.table.may(&format!("/{path}"), RDONLY | NOSUID | NODEV | NOEXEC);
         }
         if !self.shape.has(Namespaces::PID) {
             self.table.tree("/proc", NOSUID | NODEV | NOEXEC);

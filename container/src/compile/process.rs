@@ -2,9 +2,23 @@
 
 use super::{Draft, FD_SLOTS, Maps, bad_text, environment, register};
 use crate::{Error, Feature, Policy, Resource, Result, Stage};
+use ireko_capabilities::{Cap, CapSet};
 use ireko_namespaces::start::{Code, Fd, Op, Recipe, flag, slot};
 use ireko_namespaces::{Namespaces, NsFd};
 use std::ffi::OsString;
+
+/// What the helper itself does something with, in the container's user namespace.
+const NEEDED: CapSet = CapSet::EMPTY
+    .with(Cap::Setuid)
+    .with(Cap::Setgid)
+    .with(Cap::Setpcap)
+    .with(Cap::SysAdmin)
+    .with(Cap::NetAdmin)
+    .with(Cap::SysResource)
+    .with(Cap::SysNice)
+    .with(Cap::SysTime)
+    .with(Cap::DacOverride)
+    .with(Cap::Fowner);
 
 impl Draft<'_> {
     /// What the fresh child does while it shares the caller's memory.
@@ -43,7 +57,13 @@ impl Draft<'_> {
             let fds: Vec<(Fd, &str)> = fds.iter().map(|(fd, text)| (*fd, text.as_str())).collect();
             self.stage(Stage::Clone);
             let tag = self.tag();
-            self.recipe.enter_helper(self.shape.has(Namespaces::USER), tag, &fds);
+            let kept = if self.shape.has(Namespaces::USER) {
+                let set = self.config.capabilities.unwrap_or(CapSet::STANDARD);
+                set.union(NEEDED).bits()
+            } else {
+                0
+            };
+            self.recipe.enter_helper(kept, tag, &fds);
         }
         self.stage(Stage::Clone);
         self.die_with_caller();
@@ -111,14 +131,21 @@ impl Draft<'_> {
     /// Compares the namespaces with the caller's: new is another, shared is the same.
     pub(super) fn check_namespaces(&mut self) -> Result<()> {
         self.stage(Stage::Clone);
+        let op = Op {
+            a: Fd::register(register::PROC).0,
+            b: self.recipe.text("self/ns")?,
+            c: register::NAMESPACES,
+            ..Op::new(Code::OpenPath)
+        };
+        self.step(op, "look up its own namespaces");
         for (_, kind) in self.shape.new.iter_names() {
             let Some(name) = kind.proc_name() else { continue };
             // A process enters its time namespace at exec.
             let file = if kind == Namespaces::TIME { "time_for_children" } else { name };
             let ours = NsFd::of_thread(kind)?.id()?;
             let op = Op {
-                a: Fd::register(register::PROC).0,
-                b: self.recipe.text(format!("self/ns/{file}"))?,
+                a: Fd::register(register::NAMESPACES).0,
+                b: self.recipe.text(file)?,
                 c: self.recipe.text(format!("{name}:[{ours}]"))?,
                 ..Op::new(Code::CheckLink)
             };
@@ -129,8 +156,8 @@ impl Draft<'_> {
             let Some(name) = kind.proc_name() else { continue };
             let file = if kind == Namespaces::PID { "pid_for_children" } else { name };
             let op = Op {
-                a: Fd::register(register::PROC).0,
-                b: self.recipe.text(format!("self/ns/{file}"))?,
+                a: Fd::register(register::NAMESPACES).0,
+                b: self.recipe.text(file)?,
                 c: self.recipe.text(format!("{name}:[{}]", namespace.id()?))?,
                 flags: flag::EQUAL,
                 ..Op::new(Code::CheckLink)

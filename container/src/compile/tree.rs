@@ -230,7 +230,7 @@ impl Draft<'_> {
             "make the tree the root, and the host's go",
         );
         if self.shape.confined {
-            let texts: Vec<String> = self.table.texts().collect();
+            let texts = self.table.texts().to_vec();
             let op = Op {
                 a: Fd::register(register::PROC).0,
                 b: self.recipe.list(texts)?,
@@ -573,14 +573,15 @@ impl Draft<'_> {
         })?;
         let (tree, is_dir) = match &mount.kind {
             MountKind::Hidden => {
+                let entry = self.table.may(&shown, RDONLY | NOSUID | NOEXEC);
                 let op = Op {
                     a: ROOT.0,
                     b: self.recipe.text(text)?,
                     c: Fd::register(register::DEV).0,
+                    y: entry,
                     ..Op::new(Code::Mask)
                 };
                 self.step(op, format!("hide {shown}"));
-                self.table.may(&shown, 0);
                 return Ok(());
             }
             MountKind::Tmpfs => {

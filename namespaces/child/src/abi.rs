@@ -63,6 +63,8 @@ pub mod nr {
     pub const CLOSE_RANGE: usize = 436;
     pub const OPENAT2: usize = 437;
     pub const MOUNT_SETATTR: usize = 442;
+    pub const STATMOUNT: usize = 457;
+    pub const LISTMOUNT: usize = 458;
 }
 
 /// Numbers of system calls.
@@ -127,6 +129,8 @@ pub mod nr {
     pub const CLOSE_RANGE: usize = 436;
     pub const OPENAT2: usize = 437;
     pub const MOUNT_SETATTR: usize = 442;
+    pub const STATMOUNT: usize = 457;
+    pub const LISTMOUNT: usize = 458;
 }
 
 macro_rules! numbers {
@@ -178,6 +182,11 @@ numbers! {
     MOUNT_ATTR_NOEXEC: u64 = 0x08;
     MS_PRIVATE: u64 = 1 << 18;
     MNT_DETACH: u32 = 2;
+    LSMT_ROOT: u64 = u64::MAX;
+    STATMOUNT_MNT_BASIC: u64 = 0x02;
+    STATMOUNT_MNT_POINT: u64 = 0x10;
+    STATX_MNT_ID: u32 = 0x1000;
+    STATX_MNT_ID_UNIQUE: u32 = 0x4000;
     PR_SET_PDEATHSIG: u32 = 1;
     PR_GET_PDEATHSIG: u32 = 2;
     PR_GET_DUMPABLE: u32 = 3;

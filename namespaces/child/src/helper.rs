@@ -14,6 +14,7 @@ mod proc;
 mod process;
 mod run;
 mod sys;
+mod table;
 mod text;
 
 pub use op::{Code, Fd, Identity, Op, flag};

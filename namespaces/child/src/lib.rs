@@ -21,6 +21,7 @@ mod proc;
 mod process;
 mod run;
 mod sys;
+mod table;
 mod text;
 
 pub use clone::{CloneArgs, clone_onto};

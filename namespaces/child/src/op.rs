@@ -90,7 +90,7 @@ pub enum Code {
     KeepFd,
     /// Makes `a` the fd number `b`.
     PutFd,
-    /// Lets the helper keep every capability over its exec.
+    /// Lets the helper keep the capabilities `x` over its exec.
     KeepCapabilities,
     /// Executes the helper `a`.
     ExecHelper,
@@ -139,13 +139,14 @@ pub enum Code {
     EnterFd,
     /// The device `x` of the host at `c`, as `b` below `a`.
     Node,
-    /// Hides `b` inside `a`, if it is there. A file: behind `c`.
+    /// Hides `b` inside `a`, if it is there: then entry `y` of the table of mounts must be
+    /// met. A file: behind the node `null` in `c`.
     Mask,
-    /// Makes `b` inside `a` read-only, if it is there.
+    /// Makes `b` inside `a` read-only, if it is there: then entry `y` must be met.
     ReadOnly,
     /// `a` becomes the root, the old one goes.
     Pivot,
-    /// The mounts that procfs `a` tells of are those of table `b`.
+    /// The mounts are those of table `b`; `a` is a procfs, for older kernels.
     CheckMounts,
     /// umask `x`.
     Umask,
@@ -163,6 +164,8 @@ pub enum Code {
     Bounding,
     /// Permitted and effective `x`, inheritable and ambient `y`.
     Capabilities,
+    /// Inheritable and ambient empty; permitted and effective as they are.
+    PassNothingOn,
     /// No signal blocked, none ignored.
     Signals,
     /// No privilege comes from exec any more.

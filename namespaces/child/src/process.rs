@@ -148,16 +148,17 @@ fn capset(effective: u64, permitted: u64, inheritable: u64) -> Outcome {
 }
 
 /// The helper is executed as an id that is not mapped: without ambient capabilities
-/// it would have none.
-pub(crate) fn keep_capabilities(act: bool) -> Outcome {
+/// it would have none. Each costs a set of credentials, so only these are kept.
+pub(crate) fn keep_capabilities(op: &Op, act: bool) -> Outcome {
     if !act {
         return Ok(());
     }
     let (effective, permitted, _) = capget()?;
-    capset(effective, permitted, permitted)?;
+    let kept = permitted & op.x;
+    capset(effective, permitted, kept)?;
     let mut cap = 0usize;
     while cap < 64 {
-        if permitted >> cap & 1 != 0 {
+        if kept >> cap & 1 != 0 {
             prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE as usize, cap)?;
         }
         cap = cap.wrapping_add(1);
@@ -368,6 +369,17 @@ pub(crate) fn capabilities(op: &Op, act: bool) -> Outcome {
         cap = cap.wrapping_add(1);
     }
     holds(capget()? == (permitted, permitted, passed_on))
+}
+
+pub(crate) fn pass_nothing_on(act: bool) -> Outcome {
+    if act {
+        let (effective, permitted, _) = capget()?;
+        prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL as usize, 0)?;
+        capset(effective, permitted, 0)?;
+    }
+    // Ambient is never more than inheritable.
+    let (_, _, inheritable) = capget()?;
+    holds(inheritable == 0)
 }
 
 pub(crate) fn signals(act: bool) -> Outcome {

@@ -4,7 +4,7 @@ use crate::abi::{EBADF, EUCLEAN};
 use crate::op::{Code, Fd, Kind, Op, flag};
 use crate::page::Page;
 use crate::text::Text;
-use crate::{mount, proc, process};
+use crate::{mount, proc, process, table};
 use core::sync::atomic::Ordering::Relaxed;
 
 /// What to take, and what it lies in.
@@ -31,6 +31,8 @@ pub(crate) struct State<'w> {
     registers: [i32; REGISTERS],
     /// The empty directory that hides others, once there is one.
     pub(crate) empty: i32,
+    /// Entries of the table of mounts that may be missing, but were made.
+    pub(crate) made: u128,
 }
 
 /// What an op came to: EUCLEAN says that the kernel's word differs from the plan.
@@ -63,6 +65,11 @@ impl State<'_> {
         if fd < 0 { Err(EBADF) } else { Ok(fd) }
     }
 
+    /// This entry of the table of mounts must be there at the end.
+    pub(crate) fn must(&mut self, entry: u64) {
+        self.made |= 1u128.checked_shl(entry as u32).unwrap_or(0);
+    }
+
     pub(crate) fn keep(&mut self, register: u32, fd: usize) {
         if let Some(place) = self.registers.get_mut(register as usize) {
             *place = fd as i32;
@@ -78,7 +85,7 @@ impl State<'_> {
 /// every offset inside it, and to a page; both must stay there. The process must be
 /// one that has just been cloned, or the helper.
 pub unsafe fn run(walk: &Walk) {
-    let mut state = State { walk, registers: [-1; REGISTERS], empty: -1 };
+    let mut state = State { walk, registers: [-1; REGISTERS], empty: -1, made: 0 };
     let mut index = walk.from;
     while index < walk.to {
         state.page().step.store(index, Relaxed);
@@ -108,7 +115,7 @@ fn take(s: &mut State<'_>, op: &Op) -> Outcome {
         Code::JoinNamespace => process::join_namespace(s, op, act),
         Code::KeepFd => process::keep_fd(s, op, act),
         Code::PutFd => process::put_fd(s, op, act),
-        Code::KeepCapabilities => process::keep_capabilities(act),
+        Code::KeepCapabilities => process::keep_capabilities(op, act),
         Code::ExecHelper => process::exec_helper(s, op, act),
         Code::Undumpable => process::undumpable(act),
         Code::HostName => process::name(s, op, act, true),
@@ -135,7 +142,7 @@ fn take(s: &mut State<'_>, op: &Op) -> Outcome {
         Code::Mask => mount::mask(s, op, act),
         Code::ReadOnly => mount::read_only(s, op, act),
         Code::Pivot => mount::pivot(s, op, act),
-        Code::CheckMounts => proc::check_mounts(s, op),
+        Code::CheckMounts => table::check(s, op),
         Code::Umask => process::umask(op, act),
         Code::Nice => process::nice(op, act),
         Code::Rlimit => process::rlimit(op, act),
@@ -144,6 +151,7 @@ fn take(s: &mut State<'_>, op: &Op) -> Outcome {
         Code::CloseOnExec => process::close_on_exec(act),
         Code::Bounding => process::bounding(op, act),
         Code::Capabilities => process::capabilities(op, act),
+        Code::PassNothingOn => process::pass_nothing_on(act),
         Code::Signals => process::signals(act),
         Code::NoNewPrivileges => process::no_new_privileges(act),
         Code::Filter => process::filter(op, act),

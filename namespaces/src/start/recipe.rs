@@ -191,25 +191,22 @@ impl Recipe {
 
     /// Adds the wait for the caller's word, which every start through the helper needs.
     pub fn wait_for_caller(&mut self) {
-        self.enter_helper(true, 0, &[]);
+        self.enter_helper(0, 0, &[]);
         let op = Op { a: Fd::number(HELD_SOCKET as u32).0, ..Op::new(Code::WaitForCaller) };
         self.push(op, 0, "wait until the caller has written the id maps");
     }
 
     /// Goes over into the helper: what is added from here on is done there, with memory
-    /// of its own. `kept` are the fds it needs besides. With `capabilities` it keeps
-    /// those that the child has in a new user namespace.
-    pub fn enter_helper(&mut self, capabilities: bool, tag: u32, kept: &[(Fd, &str)]) {
+    /// of its own. `kept` are the fds it needs besides. With `capabilities`, a mask,
+    /// it keeps these of those that the child has in a new user namespace.
+    pub fn enter_helper(&mut self, capabilities: u64, tag: u32, kept: &[(Fd, &str)]) {
         for (fd, what) in kept {
             let op = Op { a: fd.0, ..Op::new(Code::KeepFd) };
             self.push(op, tag, format!("keep {what} open for the helper"));
         }
-        if capabilities {
-            self.push(
-                Op::new(Code::KeepCapabilities),
-                tag,
-                "keep capabilities over the helper's exec",
-            );
+        if capabilities != 0 {
+            let op = Op { x: capabilities, ..Op::new(Code::KeepCapabilities) };
+            self.push(op, tag, "keep capabilities over the helper's exec");
         }
         for (from, to, what) in [
             (slot::PLAN, ireko_child::HELD_PLAN, "plan"),

@@ -1,0 +1,274 @@
+//! The table of the mounts that there must be, and the comparison with those there are.
+//!
+//! An entry is text: a mark, its attributes, its path. The mark `=` says that it must be
+//! there, `?` that it may be missing unless an op before made it, `+` that it must be there
+//! and anything may be mounted below. The attributes are `@` with the bits `RDONLY`,
+//! `NOSUID`, `NODEV`, `NOEXEC` added: `O` is all of them.
+
+use crate::abi::*;
+use crate::mount::{open, root_mount};
+use crate::op::{Fd, Op};
+use crate::run::{Outcome, State, holds};
+use crate::sys::call;
+use crate::text::Text;
+
+/// Entries that are looked at.
+const MOST: u32 = 128;
+/// Mounts that are asked about at once.
+const IDS: usize = 256;
+
+struct Entry {
+    mark: u8,
+    attributes: u64,
+    path: &'static [u8],
+}
+
+fn entries(table: Text) -> impl Iterator<Item = (u32, Entry)> {
+    let mut at = table;
+    (0..MOST).map_while(move |index| {
+        let &[mark, attributes, ref path @ ..] = at.bytes() else { return None };
+        at = at.next();
+        let attributes = u64::from(attributes & 15);
+        Some((index, Entry { mark, attributes, path }))
+    })
+}
+
+/// What has been compared so far.
+struct Comparison {
+    table: Text,
+    met: u128,
+    roots: u32,
+}
+
+impl Comparison {
+    /// One mount: its attributes, its path, byte by byte, and whether it is in no peer
+    /// group. It must be in the table, or below an entry that allows it.
+    fn mount(
+        &mut self,
+        path: impl Iterator<Item = u8> + Clone,
+        attributes: u64,
+        private: bool,
+    ) -> Outcome {
+        // Otherwise mounts would cross to or from the host.
+        holds(private)?;
+        let (mut named, mut fits, mut below) = (false, false, false);
+        for (index, entry) in entries(self.table) {
+            let mut rest = path.clone();
+            let starts = entry.path.iter().all(|byte| rest.next() == Some(*byte));
+            match (starts, rest.next()) {
+                (true, None) => {
+                    named = true;
+                    if attributes & entry.attributes == entry.attributes {
+                        fits = true;
+                        self.met |= 1u128.checked_shl(index).unwrap_or(0);
+                    }
+                }
+                (true, Some(b'/')) if entry.mark == b'+' => below = true,
+                (true, Some(_)) if entry.mark == b'+' && entry.path == b"/" => below = true,
+                _ => {}
+            }
+        }
+        if path.eq(*b"/") {
+            // A second one would be the host's, left behind.
+            self.roots = self.roots.wrapping_add(1);
+            holds(self.roots == 1)?;
+        }
+        holds(if named { fits } else { below })
+    }
+
+    fn end(&self, made: u128) -> Outcome {
+        holds(self.roots == 1)?;
+        for (index, entry) in entries(self.table) {
+            let wanted = entry.mark != b'?' || made.checked_shr(index).unwrap_or(0) & 1 == 1;
+            holds(!wanted || self.met.checked_shr(index).unwrap_or(0) & 1 == 1)?;
+        }
+        Ok(())
+    }
+}
+
+pub(crate) fn check(s: &State<'_>, op: &Op) -> Outcome {
+    let mut comparison = Comparison { table: s.text(op.b), met: 0, roots: 0 };
+    match by_number(&mut comparison) {
+        // Before Linux 6.8; a filter around us may say EPERM.
+        Err(ENOSYS | EPERM) => {
+            comparison = Comparison { table: s.text(op.b), met: 0, roots: 0 };
+            by_text(&mut comparison, s.fd(Fd(op.a))?)?;
+        }
+        answer => answer?,
+    }
+    comparison.end(s.made)
+}
+
+#[repr(C)]
+struct Request {
+    size: u32,
+    spare: u32,
+    mount: u64,
+    param: u64,
+    namespace: u64,
+}
+
+/// The kernel's struct statmount, as far as it is looked at, and room for the path.
+#[repr(C)]
+struct StatMount {
+    size: u32,
+    options: u32,
+    mask: u64,
+    device: [u32; 2],
+    magic: u64,
+    flags: u32,
+    kind: u32,
+    mount: u64,
+    parent: u64,
+    old: [u32; 2],
+    attributes: u64,
+    propagation: u64,
+    peer: u64,
+    master: u64,
+    from: u64,
+    root: u32,
+    point: u32,
+    spare: [u64; 50],
+    text: [u8; 4096],
+}
+
+const _: () = assert!(core::mem::offset_of!(StatMount, text) == 512);
+
+/// With listmount(2) and statmount(2), a third of the price of `mountinfo`.
+fn by_number(comparison: &mut Comparison) -> Outcome {
+    let mut ids = [0u64; IDS];
+    let size = core::mem::size_of::<Request>() as u32;
+    let mut request = Request { size, spare: 0, mount: LSMT_ROOT, param: 0, namespace: 0 };
+    let n = call!(nr::LISTMOUNT, &raw const request, ids.as_mut_ptr(), ids.len(), 0)?;
+    // More than fit: nobody planned so many, but a tree that was copied may hold them.
+    if n >= IDS {
+        return Err(ENOSYS);
+    }
+    request.param = STATMOUNT_MNT_BASIC | STATMOUNT_MNT_POINT;
+    let root = root_mount()?;
+    request.mount = root;
+    one(comparison, &request)?;
+    // Kernels differ in whether the root is one of those below it.
+    for id in ids.get(..n).unwrap_or(&[]).iter().filter(|id| **id != root) {
+        request.mount = *id;
+        one(comparison, &request)?;
+    }
+    Ok(())
+}
+
+fn one(comparison: &mut Comparison, request: &Request) -> Outcome {
+    let mut at = core::mem::MaybeUninit::<StatMount>::uninit();
+    call!(
+        nr::STATMOUNT,
+        core::ptr::from_ref(request),
+        at.as_mut_ptr(),
+        core::mem::size_of::<StatMount>(),
+        0
+    )?;
+    // SAFETY: the kernel filled the fixed part, and put the path into the text behind it,
+    // where `point` says, with a NUL. What it did not write are bytes that nobody reads.
+    let (attributes, propagation, path) = unsafe {
+        let at = &*at.as_ptr().cast::<StatMountHead>();
+        let text = core::ptr::from_ref(at).cast::<u8>().wrapping_add(512);
+        (at.attributes, at.propagation, Text::new(text.wrapping_add(at.point as usize)))
+    };
+    comparison.mount(path.bytes().iter().copied(), attributes, propagation == MS_PRIVATE)
+}
+
+/// The part of it that the kernel always fills.
+#[repr(C)]
+struct StatMountHead {
+    before: [u64; 8],
+    attributes: u64,
+    propagation: u64,
+    ids: [u64; 3],
+    root: u32,
+    point: u32,
+}
+
+const _: () = assert!(
+    core::mem::offset_of!(StatMountHead, attributes)
+        == core::mem::offset_of!(StatMount, attributes)
+        && core::mem::offset_of!(StatMountHead, point) == core::mem::offset_of!(StatMount, point)
+);
+
+/// With the text of `self/mountinfo`.
+fn by_text(comparison: &mut Comparison, proc: i32) -> Outcome {
+    let mut buffer = [0u8; 8192];
+    let mut held = 0usize;
+    let lookup = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS;
+    let fd = open(proc, Text::fixed(c"self/mountinfo"), O_RDONLY | O_CLOEXEC, lookup)?;
+    loop {
+        let room = buffer.get_mut(held..).unwrap_or(&mut []);
+        if room.is_empty() {
+            return Err(EUCLEAN);
+        }
+        let n = call!(nr::READ, fd, room.as_mut_ptr(), room.len())?;
+        if n == 0 {
+            break;
+        }
+        held = held.wrapping_add(n);
+        let mut start = 0usize;
+        let mut i = 0usize;
+        while i < held {
+            if buffer.get(i) == Some(&b'\n') {
+                line(comparison, buffer.get(start..i).unwrap_or(&[]))?;
+                start = i.wrapping_add(1);
+            }
+            i = i.wrapping_add(1);
+        }
+        // What is left of a line goes to the front.
+        let mut to = 0usize;
+        while start.wrapping_add(to) < held {
+            let byte = buffer.get(start.wrapping_add(to)).copied().unwrap_or(0);
+            if let Some(place) = buffer.get_mut(to) {
+                *place = byte;
+            }
+            to = to.wrapping_add(1);
+        }
+        held = held.wrapping_sub(start);
+    }
+    call!(nr::CLOSE, fd)?;
+    Ok(())
+}
+
+fn line(comparison: &mut Comparison, line: &[u8]) -> Outcome {
+    let mut fields = line.split(|b| *b == b' ');
+    let point = fields.nth(4).ok_or(EUCLEAN)?;
+    let options = fields.next().ok_or(EUCLEAN)?;
+    let mut attributes = 0;
+    for option in options.split(|b| *b == b',') {
+        attributes |= match option {
+            b"ro" => MOUNT_ATTR_RDONLY,
+            b"nosuid" => MOUNT_ATTR_NOSUID,
+            b"nodev" => MOUNT_ATTR_NODEV,
+            b"noexec" => MOUNT_ATTR_NOEXEC,
+            _ => 0,
+        };
+    }
+    let mut optional = fields.take_while(|field| *field != b"-");
+    let private =
+        !optional.any(|field| field.starts_with(b"shared:") || field.starts_with(b"master:"));
+    comparison.mount(Unescaped(point), attributes, private)
+}
+
+/// A path of `mountinfo`: blanks and backslashes are written in octal.
+#[derive(Clone)]
+struct Unescaped<'t>(&'t [u8]);
+
+impl Iterator for Unescaped<'_> {
+    type Item = u8;
+
+    fn next(&mut self) -> Option<u8> {
+        let (byte, rest) = match *self.0 {
+            [b'\\', a, b, c, ref rest @ ..] => {
+                let digit = |d: u8| d.wrapping_sub(b'0') & 7;
+                ((digit(a) << 6) | (digit(b) << 3) | digit(c), rest)
+            }
+            [byte, ref rest @ ..] => (byte, rest),
+            [] => return None,
+        };
+        self.0 = rest;
+        Some(byte)
+    }
+}
