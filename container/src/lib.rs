@@ -29,6 +29,7 @@ mod reach;
 mod remedy;
 mod rlimit;
 mod rootfs;
+mod seen;
 mod spawn;
 mod status;
 mod timers;

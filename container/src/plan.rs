@@ -1,6 +1,7 @@
 use crate::builder::Config;
 use crate::compile::Blueprint;
 use crate::groups::Place;
+use crate::seen::Own;
 use crate::{Container, ExitStatus, Feature, Id, Output, Policy, Result, Stage, Stdio};
 use ireko_namespaces::start::Compiled;
 use std::fmt;
@@ -26,6 +27,7 @@ pub(crate) struct Inner {
     pub(crate) blueprint: Blueprint,
     pub(crate) compiled: Compiled,
     pub(crate) place: Place,
+    pub(crate) own: Own,
     steps: Vec<Step>,
 }
 
@@ -47,7 +49,8 @@ impl Plan {
         }));
         let stdio = config.stdio.clone();
         let id = config.id.clone();
-        let inner = Arc::new(Inner { config, blueprint, compiled, place, steps });
+        let own = Own::of(blueprint.shape.cloned())?;
+        let inner = Arc::new(Inner { config, blueprint, compiled, place, own, steps });
         Ok(Self { inner, stdio, id })
     }
 

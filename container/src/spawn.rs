@@ -57,9 +57,13 @@ pub(crate) fn spawn(plan: &Plan, defaults: [Stdio; 3]) -> Result<Container> {
     let explained = |failed| explain(inner, failed, groups.as_ref());
     let mut begun = start.begin().map_err(explained)?;
     begun.release();
-    // While the child goes on with its tree.
+    // While the child goes on with its tree. An error here drops it before its exec, or
+    // after the exec of one that was started in place.
     if let Some(groups) = &groups {
         groups.check(begun.pid())?;
+    }
+    if inner.compiled.is_helped() {
+        inner.own.check(begun.pid())?;
     }
     let mut limits = Enforcement::default();
     inner.place.report(groups.as_ref(), &mut limits);

@@ -241,8 +241,7 @@ impl Spawn {
                 kept.iter().map(|(fd, text)| (*fd, text.as_str())).collect();
             let needed = if user { SYS_ADMIN } else { 0 };
             recipe.enter_helper(needed, 0, &kept);
-            let op = Op { a: Recipe::socket().0, ..Op::new(Code::WaitForCaller) };
-            recipe.push(op, 0, "wait until the caller has written the id maps");
+            recipe.wait_for_maps(0);
         }
         for (index, namespace) in self.joined.iter().enumerate() {
             let kind = namespace.kind()?;

@@ -94,7 +94,6 @@ pub(crate) mod register {
     pub(crate) const BASE: u32 = 5;
     pub(crate) const PLACE: u32 = 6;
     pub(crate) const FRESH: u32 = 7;
-    pub(crate) const NAMESPACES: u32 = 8;
 }
 
 impl Draft<'_> {

@@ -3,7 +3,7 @@
 use super::{Draft, FD_SLOTS, Maps, bad_text, environment, register};
 use crate::{Error, Feature, Policy, Resource, Result, Stage};
 use ireko_capabilities::{Cap, CapSet};
-use ireko_namespaces::start::{Code, Fd, Op, Recipe, flag, slot};
+use ireko_namespaces::start::{Code, Fd, Op, flag, slot};
 use ireko_namespaces::{Namespaces, NsFd};
 use std::ffi::OsString;
 
@@ -110,8 +110,8 @@ impl Draft<'_> {
         }
         if self.shape.helped {
             self.stage(Stage::IdMap);
-            let op = Op { a: Recipe::socket().0, ..Op::new(Code::WaitForCaller) };
-            self.step(op, "wait until the caller has written the id maps");
+            let tag = self.tag();
+            self.recipe.wait_for_maps(tag);
         }
         if !matches!(self.shape.maps, Maps::None) {
             let (uid, gid) = self.shape.builder_ids();
@@ -128,24 +128,22 @@ impl Draft<'_> {
         Ok(())
     }
 
-    /// Compares the namespaces with the caller's: new is another, shared is the same.
+    /// Compares the namespaces that the child has only now with the caller's own, or with
+    /// those to be joined. Those
+    /// that clone made are compared by the caller, meanwhile: see `spawn.rs`.
     pub(super) fn check_namespaces(&mut self) -> Result<()> {
         self.stage(Stage::Clone);
-        let op = Op {
-            a: Fd::register(register::PROC).0,
-            b: self.recipe.text("self/ns")?,
-            c: register::NAMESPACES,
-            ..Op::new(Code::OpenPath)
-        };
-        self.step(op, "look up its own namespaces");
-        for (_, kind) in self.shape.new.iter_names() {
+        for kind in [Namespaces::CGROUP, Namespaces::TIME] {
+            if !self.shape.has(kind) {
+                continue;
+            }
             let Some(name) = kind.proc_name() else { continue };
             // A process enters its time namespace at exec.
             let file = if kind == Namespaces::TIME { "time_for_children" } else { name };
             let ours = NsFd::of_thread(kind)?.id()?;
             let op = Op {
-                a: Fd::register(register::NAMESPACES).0,
-                b: self.recipe.text(file)?,
+                a: Fd::register(register::PROC).0,
+                b: self.recipe.text(format!("self/ns/{file}"))?,
                 c: self.recipe.text(format!("{name}:[{ours}]"))?,
                 ..Op::new(Code::CheckLink)
             };
@@ -156,8 +154,8 @@ impl Draft<'_> {
             let Some(name) = kind.proc_name() else { continue };
             let file = if kind == Namespaces::PID { "pid_for_children" } else { name };
             let op = Op {
-                a: Fd::register(register::NAMESPACES).0,
-                b: self.recipe.text(file)?,
+                a: Fd::register(register::PROC).0,
+                b: self.recipe.text(format!("self/ns/{file}"))?,
                 c: self.recipe.text(format!("{name}:[{}]", namespace.id()?))?,
                 flags: flag::EQUAL,
                 ..Op::new(Code::CheckLink)

@@ -12,6 +12,11 @@ impl Draft<'_> {
     pub(super) fn privileges(&mut self) -> Result<()> {
         let config = self.config;
         let confined = self.shape.confined;
+        if self.shape.helped {
+            self.stage(Stage::Clone);
+            let tag = self.tag();
+            self.recipe.wait_for_leave(tag);
+        }
         let set = config.capabilities.or(confined.then_some(CapSet::STANDARD));
         let user = self.shape.user.clone();
         let caps_required = self.policy(Feature::Capabilities, Policy::Required);

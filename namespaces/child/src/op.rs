@@ -80,7 +80,7 @@ pub enum Code {
     Affinity,
     /// SIGKILL when the caller dies; stops here if it has. `a` its pidfd.
     DieWithCaller,
-    /// Waits for a byte on `a`; ends with the socket.
+    /// Waits for the byte `b` on `a`; ends with the socket.
     WaitForCaller,
     /// Writes `0` into `a`: the group takes the writer in.
     JoinCgroup,

@@ -48,7 +48,7 @@ pub(crate) fn wait_for_caller(s: &State<'_>, op: &Op) -> Outcome {
     let mut byte = 0u8;
     loop {
         match call!(nr::RECVFROM, fd, &raw mut byte, 1, 0, 0) {
-            Ok(1) if byte == b'g' => return Ok(()),
+            Ok(1) if u32::from(byte) == op.b => return Ok(()),
             Err(EINTR) => {}
             // The caller gave up, or is gone.
             _ => die(1),

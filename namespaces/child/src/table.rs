@@ -17,58 +17,60 @@ const MOST: u32 = 128;
 /// Mounts that are asked about at once.
 const IDS: usize = 256;
 
+#[derive(Clone, Copy)]
 struct Entry {
     mark: u8,
     attributes: u64,
     path: &'static [u8],
 }
 
-fn entries(table: Text) -> impl Iterator<Item = (u32, Entry)> {
-    let mut at = table;
-    (0..MOST).map_while(move |index| {
-        let &[mark, attributes, ref path @ ..] = at.bytes() else { return None };
-        at = at.next();
-        let attributes = u64::from(attributes & 15);
-        Some((index, Entry { mark, attributes, path }))
-    })
-}
-
 /// What has been compared so far.
 struct Comparison {
-    table: Text,
+    entries: [Entry; MOST as usize],
+    count: u32,
     met: u128,
     roots: u32,
 }
 
 impl Comparison {
-    /// One mount: its attributes, its path, byte by byte, and whether it is in no peer
-    /// group. It must be in the table, or below an entry that allows it.
-    fn mount(
-        &mut self,
-        path: impl Iterator<Item = u8> + Clone,
-        attributes: u64,
-        private: bool,
-    ) -> Outcome {
+    fn new(table: Text) -> Self {
+        let none = Entry { mark: 0, attributes: 0, path: &[] };
+        let mut comparison = Self { entries: [none; MOST as usize], count: 0, met: 0, roots: 0 };
+        let mut at = table;
+        // Taken apart once, since each mount is held against all.
+        for place in &mut comparison.entries {
+            let &[mark, attributes, ref path @ ..] = at.bytes() else { break };
+            *place = Entry { mark, attributes: u64::from(attributes & 15), path };
+            comparison.count = comparison.count.wrapping_add(1);
+            at = at.next();
+        }
+        comparison
+    }
+
+    fn entries(&self) -> impl Iterator<Item = (u32, &Entry)> {
+        (0..self.count).zip(&self.entries)
+    }
+
+    /// One mount: its path, its attributes, and whether it is in no peer group. It must be
+    /// in the table, or below an entry that allows it.
+    fn mount(&mut self, path: &[u8], attributes: u64, private: bool) -> Outcome {
         // Otherwise mounts would cross to or from the host.
         holds(private)?;
-        let (mut named, mut fits, mut below) = (false, false, false);
-        for (index, entry) in entries(self.table) {
-            let mut rest = path.clone();
-            let starts = entry.path.iter().all(|byte| rest.next() == Some(*byte));
-            match (starts, rest.next()) {
-                (true, None) => {
-                    named = true;
-                    if attributes & entry.attributes == entry.attributes {
-                        fits = true;
-                        self.met |= 1u128.checked_shl(index).unwrap_or(0);
-                    }
+        let (mut named, mut fits, mut below, mut met) = (false, false, false, 0u128);
+        for (index, entry) in self.entries() {
+            if entry.path.len() == path.len() && entry.path == path {
+                named = true;
+                if attributes & entry.attributes == entry.attributes {
+                    fits = true;
+                    met |= 1u128.checked_shl(index).unwrap_or(0);
                 }
-                (true, Some(b'/')) if entry.mark == b'+' => below = true,
-                (true, Some(_)) if entry.mark == b'+' && entry.path == b"/" => below = true,
-                _ => {}
+            } else if entry.mark == b'+' {
+                let rest = path.strip_prefix(entry.path);
+                below |= rest.is_some_and(|rest| entry.path == b"/" || rest.first() == Some(&b'/'));
             }
         }
-        if path.eq(*b"/") {
+        self.met |= met;
+        if path == b"/" {
             // A second one would be the host's, left behind.
             self.roots = self.roots.wrapping_add(1);
             holds(self.roots == 1)?;
@@ -78,7 +80,7 @@ impl Comparison {
 
     fn end(&self, made: u128) -> Outcome {
         holds(self.roots == 1)?;
-        for (index, entry) in entries(self.table) {
+        for (index, entry) in self.entries() {
             let wanted = entry.mark != b'?' || made.checked_shr(index).unwrap_or(0) & 1 == 1;
             holds(!wanted || self.met.checked_shr(index).unwrap_or(0) & 1 == 1)?;
         }
@@ -87,11 +89,11 @@ impl Comparison {
 }
 
 pub(crate) fn check(s: &State<'_>, op: &Op) -> Outcome {
-    let mut comparison = Comparison { table: s.text(op.b), met: 0, roots: 0 };
+    let mut comparison = Comparison::new(s.text(op.b));
     match by_number(&mut comparison) {
         // Before Linux 6.8; a filter around us may say EPERM.
         Err(ENOSYS | EPERM) => {
-            comparison = Comparison { table: s.text(op.b), met: 0, roots: 0 };
+            comparison = Comparison::new(s.text(op.b));
             by_text(&mut comparison, s.fd(Fd(op.a))?)?;
         }
         answer => answer?,
@@ -172,7 +174,7 @@ fn one(comparison: &mut Comparison, request: &Request) -> Outcome {
         let text = core::ptr::from_ref(at).cast::<u8>().wrapping_add(512);
         (at.attributes, at.propagation, Text::new(text.wrapping_add(at.point as usize)))
     };
-    comparison.mount(path.bytes().iter().copied(), attributes, propagation == MS_PRIVATE)
+    comparison.mount(path.bytes(), attributes, propagation == MS_PRIVATE)
 }
 
 /// The part of it that the kernel always fills.
@@ -249,11 +251,17 @@ fn line(comparison: &mut Comparison, line: &[u8]) -> Outcome {
     let mut optional = fields.take_while(|field| *field != b"-");
     let private =
         !optional.any(|field| field.starts_with(b"shared:") || field.starts_with(b"master:"));
-    comparison.mount(Unescaped(point), attributes, private)
+    let mut path = [0u8; 1024];
+    let mut n = 0usize;
+    for byte in Unescaped(point) {
+        // Longer than any of ours.
+        *path.get_mut(n).ok_or(EUCLEAN)? = byte;
+        n = n.wrapping_add(1);
+    }
+    comparison.mount(path.get(..n).unwrap_or(&[]), attributes, private)
 }
 
 /// A path of `mountinfo`: blanks and backslashes are written in octal.
-#[derive(Clone)]
 struct Unescaped<'t>(&'t [u8]);
 
 impl Iterator for Unescaped<'_> {

@@ -1,7 +1,7 @@
 //! The hand-shake, on the caller's side.
 
 use super::helper;
-use super::recipe::{Compiled, slot};
+use super::recipe::{Compiled, LEAVE, MAPS, slot};
 use super::starter::Starter;
 use crate::{Error, IdMaps, Namespaces, Result};
 use ireko_child::{MISSED, SLOTS};
@@ -275,20 +275,24 @@ impl Begun {
         self.starter.as_ref().map_or(0, |s| s.0.page().errno.load(Relaxed))
     }
 
-    /// Gives the word: the child goes on, while the caller may see to other things before
-    /// it waits with [`go`](Self::go).
+    /// Gives the first word: the id maps are written. The child goes on, while the caller
+    /// sees to other things before it gives the last with [`go`](Self::go).
     pub fn release(&mut self) {
         self.released = true;
+        self.say(MAPS);
+    }
+
+    fn say(&self, word: u8) {
         if let Some(socket) = &self.socket {
             // EPIPE: the child is gone, which the wait finds.
-            // SAFETY: one byte of static text.
+            // SAFETY: one byte of this stack.
             unsafe {
-                libc::send(socket.as_raw_fd(), c"g".as_ptr().cast(), 1, libc::MSG_NOSIGNAL);
+                libc::send(socket.as_raw_fd(), (&raw const word).cast(), 1, libc::MSG_NOSIGNAL);
             }
         }
     }
 
-    /// Gives the word, unless it was given, and waits until the program has been executed.
+    /// Gives the last word and waits until the program has been executed.
     ///
     /// # Errors
     /// The step that failed, and why; nothing is left running.
@@ -296,6 +300,7 @@ impl Begun {
         if !self.released {
             self.release();
         }
+        self.say(LEAVE);
         let Some(socket) = &self.socket else {
             // In place: that clone returned says that it was executed, or failed before.
             return if self.page_errno() != 0 {

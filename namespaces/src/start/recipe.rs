@@ -25,6 +25,10 @@ pub mod slot {
     pub const FREE: u32 = 8;
 }
 
+/// The caller's words.
+pub(super) const MAPS: u8 = b'm';
+pub(super) const LEAVE: u8 = b'x';
+
 /// What a step is, for those who read the plan.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -189,11 +193,19 @@ impl Recipe {
         self.relocated.push(index);
     }
 
-    /// Adds the wait for the caller's word, which every start through the helper needs.
-    pub fn wait_for_caller(&mut self) {
-        self.enter_helper(0, 0, &[]);
-        let op = Op { a: Fd::number(HELD_SOCKET as u32).0, ..Op::new(Code::WaitForCaller) };
-        self.push(op, 0, "wait until the caller has written the id maps");
+    /// Adds the wait for the caller's first word: it has written the id maps.
+    pub fn wait_for_maps(&mut self, tag: u32) {
+        self.wait_for(MAPS, tag, "wait until the caller has written the id maps");
+    }
+
+    /// Adds the wait for the caller's last word: what is seen from outside is as planned.
+    pub fn wait_for_leave(&mut self, tag: u32) {
+        self.wait_for(LEAVE, tag, "wait until the caller has seen groups, limits and namespaces");
+    }
+
+    fn wait_for(&mut self, word: u8, tag: u32, text: &str) {
+        let op = Op { a: HELD_SOCKET as u32, b: word.into(), ..Op::new(Code::WaitForCaller) };
+        self.push(op, tag, text);
     }
 
     /// Goes over into the helper: what is added from here on is done there, with memory
@@ -226,12 +238,6 @@ impl Recipe {
     /// Undoes what the starter did for speed.
     fn unbind(&mut self, tag: u32) {
         self.push(Op::new(Code::Affinity), tag, "run on the calling thread's cpus");
-    }
-
-    /// The socket of the hand-shake, as the helper has it.
-    #[must_use]
-    pub fn socket() -> Fd {
-        Fd::number(HELD_SOCKET as u32)
     }
 
     /// Whether the helper is used.
