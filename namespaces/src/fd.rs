@@ -129,7 +129,13 @@ impl NsFd {
             return Err(Failure::kernel(what, Errno::last()).into());
         }
         // SAFETY: the kernel has just given us this fd, and nobody else knows it.
-        Ok(Self(Arc::new(unsafe { OwnedFd::from_raw_fd(fd) })))
+        Self::keep(unsafe { OwnedFd::from_raw_fd(fd) })
+    }
+
+    /// Clear of the low numbers, which a start gives to others before it enters this.
+    fn keep(fd: OwnedFd) -> Result<Self> {
+        let fd = if fd.as_raw_fd() < 10 { ireko_sys::above(10, fd)? } else { fd };
+        Ok(Self(Arc::new(fd)))
     }
 }
 
@@ -186,7 +192,7 @@ impl TryFrom<OwnedFd> for NsFd {
     type Error = crate::Error;
 
     fn try_from(fd: OwnedFd) -> Result<Self> {
-        let ns = Self(Arc::new(fd));
+        let ns = Self::keep(fd)?;
         if ns.kind().is_err() {
             let what = "take a file for a namespace";
             return Err(Failure::ours(ErrorKind::Invalid, what, "it is none").into());

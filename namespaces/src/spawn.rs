@@ -277,7 +277,7 @@ impl Spawn {
                 a: Fd::register(0).0,
                 b: Fd::register(1).0,
                 c: recipe.text("proc")?,
-                flags: flag::STRICT,
+                flags: flag::STRICT | flag::READ_BACK,
                 ..Op::new(Code::Attach)
             };
             recipe.push(op, 0, "mount proc on /proc");

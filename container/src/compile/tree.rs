@@ -427,7 +427,8 @@ impl Draft<'_> {
             a: tree.0,
             b: ROOT.0,
             c: self.recipe.text(at)?,
-            flags: if strict { flag::STRICT } else { 0 },
+            flags: if strict { flag::STRICT } else { 0 }
+                | if self.shape.confined { 0 } else { flag::READ_BACK },
             ..Op::new(Code::Attach)
         };
         self.step(op, format!("mount it on /{at}"));

@@ -257,7 +257,14 @@ pub(crate) fn attach(s: &State<'_>, op: &Op, act: bool) -> Outcome {
     let at = inside(s.fd(Fd(op.b))?, s.text(op.c), op.flags)?;
     let outcome = if act { move_onto(tree as usize, at) } else { Ok(()) };
     close(at);
-    outcome
+    outcome?;
+    if op.flags & flag::READ_BACK != 0 {
+        let at = inside(s.fd(Fd(op.b))?, s.text(op.c), op.flags)?;
+        let there = same_place(at as i32, tree);
+        close(at);
+        holds(there?)?;
+    }
+    Ok(())
 }
 
 pub(crate) fn attach_outside(s: &State<'_>, op: &Op, act: bool) -> Outcome {

@@ -14,7 +14,8 @@ pub mod flag {
     pub const EQUAL: u16 = 1 << 4;
     /// Groups may not be set here: they are left.
     pub const NO_GROUPS: u16 = 1 << 5;
-    /// The filter lets its own presence be asked for.
+    /// Of a filter: it lets its own presence be asked for. Of a mount: no table is
+    /// compared later, so it is looked for at once.
     pub const READ_BACK: u16 = 1 << 6;
     /// Capabilities are kept over the change of ids.
     pub const KEEP_CAPS: u16 = 1 << 7;

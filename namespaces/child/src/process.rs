@@ -72,10 +72,8 @@ pub(crate) fn join_cgroup(s: &State<'_>, op: &Op, act: bool) -> Outcome {
 }
 
 pub(crate) fn join_namespace(s: &State<'_>, op: &Op, act: bool) -> Outcome {
-    if act {
-        call!(nr::SETNS, s.fd(Fd(op.a))?, op.x)?;
-    }
-    Ok(())
+    // A bare start has no procfs to read it back from: the kernel's answer counts.
+    if act { call!(nr::SETNS, s.fd(Fd(op.a))?, op.x).map(drop) } else { Err(EUCLEAN) }
 }
 
 pub(crate) fn keep_fd(s: &State<'_>, op: &Op, act: bool) -> Outcome {
@@ -223,10 +221,8 @@ pub(crate) fn loopback(act: bool) -> Outcome {
 }
 
 pub(crate) fn unshare(op: &Op, act: bool) -> Outcome {
-    if act {
-        call!(nr::UNSHARE, op.x)?;
-    }
-    Ok(())
+    // As for a namespace that is entered.
+    if act { call!(nr::UNSHARE, op.x).map(drop) } else { Err(EUCLEAN) }
 }
 
 pub(crate) fn set_ids(s: &State<'_>, op: &Op, act: bool) -> Outcome {
@@ -421,11 +417,11 @@ pub(crate) fn filter(op: &Op, act: bool) -> Outcome {
         code: u64,
     }
     let program = Program { length: op.a as u16, code: op.x };
-    if act {
-        call!(nr::SECCOMP, SECCOMP_SET_MODE_FILTER, 0, &raw const program)?;
-    } else if op.flags & flag::READ_BACK == 0 {
+    if !act {
+        // The mode is the same with any other filter, one of the caller's, say.
         return Err(EUCLEAN);
     }
+    call!(nr::SECCOMP, SECCOMP_SET_MODE_FILTER, 0, &raw const program)?;
     if op.flags & flag::READ_BACK != 0 {
         holds(prctl(PR_GET_SECCOMP, 0, 0)? == 2)?;
     }
