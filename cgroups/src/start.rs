@@ -1,8 +1,10 @@
 //! What a program that starts others in groups asks of them.
 
 use crate::encode::Version;
-use crate::{Cgroup, Controllers, Limits, Result, Stats, Template, Value, fs, text};
+use crate::{Cgroup, Controllers, Limits, Result, Size, Stats, Template, Value, fs, text};
+use std::ffi::CStr;
 use std::fmt;
+use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 impl Limits {
@@ -48,6 +50,29 @@ impl Cgroup {
         Ok(true)
     }
 
+    /// What was used in all, for one who is about to remove the group: peaks and counts,
+    /// and no levels, in as few reads as that takes.
+    #[must_use]
+    pub fn totals(&self) -> Stats {
+        let mut stats = Stats::default();
+        if let Some((place, dir)) = self.held(Controllers::MEMORY) {
+            let peak = match place.version {
+                Version::V2 => c"memory.peak",
+                Version::V1 => c"memory.max_usage_in_bytes",
+            };
+            stats.memory_peak = number(dir, peak).map(Size::bytes);
+            stats.oom_kills = self.oom_kills();
+        }
+        if let Some((_, dir)) = self.held(Controllers::PIDS) {
+            stats.pids_peak = number(dir, c"pids.peak");
+            let events = fs::read(dir, c"pids.events").ok();
+            stats.pids_refused = events.and_then(|events| text::keyed(&events, "max"));
+        }
+        self.read_throttled(&mut stats);
+        self.read_cpu(&mut stats);
+        stats
+    }
+
     /// Cpu time of everything inside so far; `None` where it is not counted: on v1
     /// without [`Controllers::CPUACCT`].
     #[must_use]
@@ -62,6 +87,10 @@ impl Cgroup {
     pub fn has(&self, controller: Controllers) -> bool {
         self.held(controller).is_some()
     }
+}
+
+fn number(dir: BorrowedFd<'_>, file: &CStr) -> Option<u64> {
+    text::number(&fs::read(dir, file).ok()?)
 }
 
 /// As one would write it: `67108864`, `50000 of 100000 us`, `1024`.

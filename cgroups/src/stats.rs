@@ -103,14 +103,7 @@ impl Cgroup {
             stats.pids_peak = files.number(c"pids.peak");
             stats.pids_refused = files.keyed(c"pids.events", "max");
         }
-        if let Some((place, dir)) = self.held(Controllers::CPU) {
-            stats.throttled = match place.version {
-                Version::V2 => Files(dir).keyed(c"cpu.stat", "throttled_usec").map(micros),
-                Version::V1 => {
-                    Files(dir).keyed(c"cpu.stat", "throttled_time").map(Duration::from_nanos)
-                }
-            };
-        }
+        self.read_throttled(&mut stats);
         self.read_cpu(&mut stats);
         if let Some((place, dir)) = self.held(Controllers::IO) {
             io(&mut stats, &Files(dir), place.version);
@@ -120,6 +113,17 @@ impl Cgroup {
             self.enforced()?;
         }
         Ok(stats)
+    }
+
+    pub(crate) fn read_throttled(&self, stats: &mut Stats) {
+        if let Some((place, dir)) = self.held(Controllers::CPU) {
+            stats.throttled = match place.version {
+                Version::V2 => Files(dir).keyed(c"cpu.stat", "throttled_usec").map(micros),
+                Version::V1 => {
+                    Files(dir).keyed(c"cpu.stat", "throttled_time").map(Duration::from_nanos)
+                }
+            };
+        }
     }
 
     pub(crate) fn read_cpu(&self, stats: &mut Stats) {

@@ -4,7 +4,7 @@ use crate::builder::Config;
 use crate::enforcement::{Extent, Item, Reason};
 use crate::plan::Step;
 use crate::status::Usage;
-use crate::{Enforcement, Error, Feature, Id, Policy, Result, Size, Stage};
+use crate::{Error, Feature, Id, Policy, Result, Size, Stage};
 use ireko_cgroups::{Adjusted, Cgroup, Controllers, Limits, OomScope, Parent, Template};
 use ireko_namespaces::Namespaces;
 use ireko_sys::PerProcess;
@@ -23,6 +23,7 @@ pub(crate) struct Place {
     missing: Option<String>,
     /// Once the program runs: sooner it could take the caller along.
     whole: bool,
+    held: OnceLock<Vec<Item>>,
 }
 
 /// The group of one container. Dropped, it kills what is inside and goes.
@@ -83,7 +84,8 @@ impl Place {
         if let Some(how) = cpu_time {
             asked.push((Feature::CpuTime, how));
         }
-        let mut place = Self { template: None, asked, missing: None, whole: false };
+        let mut place =
+            Self { template: None, asked, missing: None, whole: false, held: OnceLock::new() };
         if required.is_empty() && preferred.is_empty() && cpu_time.is_none() {
             return Ok(place);
         }
@@ -144,8 +146,14 @@ impl Place {
         Ok(made.map(Groups))
     }
 
-    /// What is in force of the limits, read back.
-    pub(crate) fn report(&self, groups: Option<&Groups>, enforcement: &mut Enforcement) {
+    /// What is in force of the limits: read back from the first group, since the kernel
+    /// makes the same of the same values.
+    pub(crate) fn report(&self, groups: Option<&Groups>) -> &[Item] {
+        self.held.get_or_init(|| self.read_back(groups))
+    }
+
+    fn read_back(&self, groups: Option<&Groups>) -> Vec<Item> {
+        let mut items = Vec::new();
         let held = groups.and_then(|groups| groups.0.enforced().ok());
         let skipped = self.template.as_ref().map_or(&[][..], Template::skipped);
         for (feature, asked) in &self.asked {
@@ -181,8 +189,9 @@ impl Place {
                     }
                 }
             }
-            enforcement.0.push(item);
+            items.push(item);
         }
+        items
     }
 
     /// What may be set only now that the program runs.
@@ -231,7 +240,7 @@ impl Groups {
 
     /// What was used, and whether anything was killed for want of memory.
     pub(crate) fn verdict(&self) -> (Usage, Option<OomScope>) {
-        let stats = self.0.stats().unwrap_or_default();
+        let stats = self.0.totals();
         let usage = Usage {
             cpu_user: stats.cpu_user.unwrap_or_default(),
             cpu_system: stats.cpu_system.unwrap_or_default(),

@@ -6,6 +6,7 @@ use crate::{Container, ExitStatus, Feature, Id, Output, Policy, Result, Stage, S
 use ireko_namespaces::start::Compiled;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 /// A checked, compiled container. Spawn it any number of times, from any thread;
 /// clones share everything. Displays as the steps that will be taken.
@@ -28,6 +29,8 @@ pub(crate) struct Inner {
     pub(crate) compiled: Compiled,
     pub(crate) place: Place,
     pub(crate) own: Own,
+    /// One start of it has been looked at from outside.
+    pub(crate) seen: AtomicBool,
     steps: Vec<Step>,
 }
 
@@ -50,7 +53,15 @@ impl Plan {
         let stdio = config.stdio.clone();
         let id = config.id.clone();
         let own = Own::of(blueprint.shape.cloned())?;
-        let inner = Arc::new(Inner { config, blueprint, compiled, place, own, steps });
+        let inner = Arc::new(Inner {
+            config,
+            blueprint,
+            compiled,
+            place,
+            own,
+            seen: AtomicBool::new(false),
+            steps,
+        });
         Ok(Self { inner, stdio, id })
     }
 

@@ -10,6 +10,7 @@ use ireko_mounts::{Attributes, Detached};
 use ireko_namespaces::start::{Failed, Pipes, Start};
 use ireko_namespaces::{IdMaps, Namespaces, NsFd};
 use std::os::fd::{AsFd, AsRawFd};
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 pub(crate) fn spawn(plan: &Plan, defaults: [Stdio; 3]) -> Result<Container> {
@@ -58,23 +59,32 @@ pub(crate) fn spawn(plan: &Plan, defaults: [Stdio; 3]) -> Result<Container> {
     let mut begun = start.begin().map_err(explained)?;
     begun.release();
     // While the child goes on with its tree. An error here drops it before its exec, or
-    // after the exec of one that was started in place.
-    if let Some(groups) = &groups {
-        groups.check(begun.pid())?;
+    // after the exec of one that was started in place. Once for each plan: later starts
+    // take the same steps, which the kernel then answers as it did.
+    let limits = inner.place.report(groups.as_ref());
+    if !inner.seen.load(Ordering::Acquire) {
+        look(inner, groups.as_ref(), begun.pid())?;
+        inner.seen.store(true, Ordering::Release);
     }
-    if inner.compiled.is_helped() {
-        inner.own.check(begun.pid())?;
-    }
-    let mut limits = Enforcement::default();
-    inner.place.report(groups.as_ref(), &mut limits);
     let started = begun.go(&inner.compiled).map_err(explained)?;
     let began = Instant::now();
     inner.place.after_exec(groups.as_ref());
     drop((streams, copies, passed));
     let mut enforcement = enforcement(inner, &started.missed);
-    enforcement.0.extend(limits.0);
+    enforcement.0.extend(limits.iter().cloned());
     let live = Live::new(inner, id, started, began, groups, claim);
     Ok(Container::new(live, pipes, enforcement, inner))
+}
+
+/// Whether the child is where it should be.
+fn look(inner: &Inner, groups: Option<&Groups>, pid: u32) -> Result<()> {
+    if let Some(groups) = groups {
+        groups.check(pid)?;
+    }
+    if inner.compiled.is_helped() {
+        inner.own.check(pid)?;
+    }
+    Ok(())
 }
 
 /// The mounts that the child cannot copy itself: of directories that only the host's

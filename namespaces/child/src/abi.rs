@@ -225,6 +225,7 @@ numbers! {
     PROT_WRITE: u32 = 2;
     MAP_SHARED: u32 = 1;
     MAP_PRIVATE: u32 = 2;
+    MAP_POPULATE: u32 = 0x8000;
     MAP_FIXED_NOREPLACE: u32 = 0x100000;
     CLONE_VM: u64 = 0x100;
     CLONE_VFORK: u64 = 0x4000;

@@ -23,7 +23,7 @@ pub use page::{
 };
 pub use run::{Walk, run};
 
-use abi::{MAP_FIXED_NOREPLACE, MAP_PRIVATE, MAP_SHARED, PROT_READ, PROT_WRITE, nr};
+use abi::{MAP_FIXED_NOREPLACE, MAP_POPULATE, MAP_PRIVATE, MAP_SHARED, PROT_READ, PROT_WRITE, nr};
 
 #[cfg(target_arch = "x86_64")]
 core::arch::global_asm!(
@@ -42,7 +42,7 @@ extern "C" fn main() -> ! {
     // SAFETY: the fds are what the stub before us put there; the arena was made for
     // this address.
     unsafe {
-        let Ok(header) = map(HELD_PLAN, MAPPED_AT, 4096, MAP_PRIVATE | MAP_FIXED_NOREPLACE) else {
+        let Ok(header) = map(HELD_PLAN, MAPPED_AT, 4096, MAP_PRIVATE | MAP_POPULATE | MAP_FIXED_NOREPLACE) else {
             sys::die(126)
         };
         let header = &*(header as *const Header);
@@ -56,7 +56,7 @@ extern "C" fn main() -> ! {
                 HELD_PLAN,
                 MAPPED_AT.wrapping_add(4096),
                 rest,
-                MAP_PRIVATE | MAP_FIXED_NOREPLACE,
+                MAP_PRIVATE | MAP_POPULATE | MAP_FIXED_NOREPLACE,
                 4096,
             )
             .is_err()
@@ -65,7 +65,7 @@ extern "C" fn main() -> ! {
             }
         }
         let size = core::mem::size_of::<Page>();
-        let Ok(page) = map(HELD_PAGE, 0, size, MAP_SHARED) else { sys::die(126) };
+        let Ok(page) = map(HELD_PAGE, 0, size, MAP_SHARED | MAP_POPULATE) else { sys::die(126) };
         let walk = Walk {
             base: MAPPED_AT as *const u8,
             ops: (MAPPED_AT as *const u8).wrapping_add(header.ops as usize).cast(),

@@ -447,20 +447,17 @@ fn cover_dir(s: &mut State<'_>, at: usize) -> Outcome {
 }
 
 /// Behind the tree's own /dev/null, which must be that.
-fn cover_file(s: &State<'_>, op: &Op, at: usize) -> Outcome {
-    let null = open_path(s.fd(Fd(op.c))?, Text::fixed(c"null"), 0, RESOLVE_NO_SYMLINKS)?;
-    let source = statx(null as i32)?;
-    let outcome = if source.mode & S_IFMT == S_IFCHR
-        && (source.rdev_major, source.rdev_minor) == (1, 3)
-    {
-        let tree = copy(null as i32, Text::fixed(c""), NOTHING_ALLOWED & !MOUNT_ATTR_NODEV, false)?;
-        let outcome = move_onto(tree, at);
-        close(tree);
-        outcome
-    } else {
-        Err(EUCLEAN)
-    };
-    close(null);
+fn cover_file(s: &mut State<'_>, op: &Op, at: usize) -> Outcome {
+    if s.null < 0 {
+        let null = open_path(s.fd(Fd(op.c))?, Text::fixed(c"null"), 0, RESOLVE_NO_SYMLINKS)?;
+        let source = statx(null as i32)?;
+        let is_null = (source.rdev_major, source.rdev_minor) == (1, 3);
+        holds(source.mode & S_IFMT == S_IFCHR && is_null)?;
+        s.null = null as i32;
+    }
+    let tree = copy(s.null, Text::fixed(c""), NOTHING_ALLOWED & !MOUNT_ATTR_NODEV, false)?;
+    let outcome = move_onto(tree, at);
+    close(tree);
     outcome
 }
 

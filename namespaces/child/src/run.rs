@@ -31,6 +31,8 @@ pub(crate) struct State<'w> {
     registers: [i32; REGISTERS],
     /// The empty directory that hides others, once there is one.
     pub(crate) empty: i32,
+    /// The device that hides files, once it was looked at.
+    pub(crate) null: i32,
     /// Entries of the table of mounts that may be missing, but were made.
     pub(crate) made: u128,
 }
@@ -85,7 +87,7 @@ impl State<'_> {
 /// every offset inside it, and to a page; both must stay there. The process must be
 /// one that has just been cloned, or the helper.
 pub unsafe fn run(walk: &Walk) {
-    let mut state = State { walk, registers: [-1; REGISTERS], empty: -1, made: 0 };
+    let mut state = State { walk, registers: [-1; REGISTERS], empty: -1, null: -1, made: 0 };
     let mut index = walk.from;
     while index < walk.to {
         state.page().step.store(index, Relaxed);
