@@ -287,10 +287,25 @@ pub(crate) fn make_dir(s: &State<'_>, op: &Op, act: bool) -> Outcome {
     holds(mode & S_IFMT == S_IFDIR && u32::from(mode & 0o7777) == op.c)
 }
 
+/// Whether nothing has to be made.
+fn is_there(tree: i32, path: Text) -> bool {
+    match inside(tree, path, 0) {
+        Ok(fd) => {
+            close(fd);
+            true
+        }
+        Err(_) => false,
+    }
+}
+
 pub(crate) fn make_dirs_inside(s: &State<'_>, op: &Op, act: bool) -> Outcome {
     const MOST: usize = 4096;
     let mut prefix = [0u8; MOST];
     let tree = s.fd(Fd(op.a))?;
+    // Perhaps on another mount, where nothing would be made.
+    if is_there(tree, s.text(op.b)) {
+        return Ok(());
+    }
     let path = s.text(op.b).bytes();
     let mut parent = open_path(tree, Text::fixed(c"/"), 0, WITHIN)?;
     let mut name = 0usize;
@@ -329,6 +344,9 @@ pub(crate) fn make_dirs_inside(s: &State<'_>, op: &Op, act: bool) -> Outcome {
 pub(crate) fn make_file(s: &State<'_>, op: &Op, act: bool) -> Outcome {
     let tree = s.fd(Fd(op.a))?;
     let path = s.text(op.b);
+    if is_there(tree, path) {
+        return Ok(());
+    }
     if act {
         match create(tree, path, 0o644) {
             Ok(fd) => close(fd),

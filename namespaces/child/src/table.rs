@@ -2,8 +2,8 @@
 //!
 //! An entry is text: a mark, its attributes, its path. The mark `=` says that it must be
 //! there, `?` that it may be missing unless an op before made it, `+` that it must be there
-//! and anything may be mounted below. The attributes are `@` with the bits `RDONLY`,
-//! `NOSUID`, `NODEV`, `NOEXEC` added: `O` is all of them.
+//! and anything with the same attributes may be mounted below. The attributes are `@` with
+//! the bits `RDONLY`, `NOSUID`, `NODEV`, `NOEXEC` added: `O` is all of them.
 
 use crate::abi::*;
 use crate::mount::{open, root_mount};
@@ -58,13 +58,14 @@ impl Comparison {
         holds(private)?;
         let (mut named, mut fits, mut below, mut met) = (false, false, false, 0u128);
         for (index, entry) in self.entries() {
+            let enough = attributes & entry.attributes == entry.attributes;
             if entry.path.len() == path.len() && entry.path == path {
                 named = true;
-                if attributes & entry.attributes == entry.attributes {
+                if enough {
                     fits = true;
                     met |= 1u128.checked_shl(index).unwrap_or(0);
                 }
-            } else if entry.mark == b'+' {
+            } else if entry.mark == b'+' && enough {
                 let rest = path.strip_prefix(entry.path);
                 below |= rest.is_some_and(|rest| entry.path == b"/" || rest.first() == Some(&b'/'));
             }
