@@ -26,6 +26,10 @@ pub(crate) fn explain(
     if failure.remedy.is_none() {
         failure.remedy = remedy(stage, step, errno, user_ns, failed.interpreter).map(Into::into);
     }
+    if stage == Stage::Mount && failure.kind == ErrorKind::Conflict && step.starts_with("copy the")
+    {
+        failure.remedy = Some(STALE.into());
+    }
     if stage == Stage::Exec {
         match errno {
             libc::ENOENT if failed.interpreter => {
@@ -39,6 +43,14 @@ pub(crate) fn explain(
     }
     Error::new(stage, failure)
 }
+
+/// A path that is not what it was when the plan was made.
+pub(crate) fn stale(operation: String) -> Failure {
+    let reason = "another file has taken its place since it was planned";
+    Failure::ours(ErrorKind::Conflict, operation, reason).remedy(STALE)
+}
+
+const STALE: &str = "plan again; or mount the directory that it is in, which stays the same";
 
 fn remedy(
     stage: Stage,
@@ -73,7 +85,9 @@ fn remedy(
         (Stage::Mount, libc::ENODEV) => {
             "this kernel does not have that file system: load its module as root"
         }
-        (Stage::Mount, libc::ENOENT) if step.starts_with("mount it on") => {
+        (Stage::Mount, libc::ENOENT | libc::EXDEV)
+            if step.starts_with("mount it on") || step.ends_with("where it is missing") =>
+        {
             "the mount point is missing, and nothing is made on the host's tree: make it there, or use a root with .ephemeral(size)"
         }
         (Stage::Mount | Stage::Root, libc::ENOSYS) => {

@@ -9,6 +9,7 @@ use crate::{Container, Enforcement, Error, Id, Result, Stage, Stdio, remedy};
 use ireko_mounts::{Attributes, Detached};
 use ireko_namespaces::start::{Failed, Pipes, Start};
 use ireko_namespaces::{IdMaps, Namespaces, NsFd};
+use ireko_sys::Errno;
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -63,7 +64,13 @@ pub(crate) fn spawn(plan: &Plan, defaults: [Stdio; 3]) -> Result<Container> {
     // take the same steps, which the kernel then answers as it did.
     let limits = inner.place.report(groups.as_ref());
     if !inner.seen.load(Ordering::Acquire) {
-        look(inner, groups.as_ref(), begun.pid())?;
+        if let Err(error) = look(inner, groups.as_ref(), begun.pid()) {
+            // One that a step has ended is in no group and no namespace any more.
+            return Err(match begun.has_ended().then(|| begun.go(&inner.compiled)) {
+                Some(Err(failed)) => explained(failed),
+                _ => error,
+            });
+        }
         inner.seen.store(true, Ordering::Release);
     }
     let started = begun.go(&inner.compiled).map_err(explained)?;
@@ -137,5 +144,12 @@ fn explain(inner: &Inner, failed: Failed, groups: Option<&Groups>) -> Error {
     let stage = step.map_or(Stage::Clone, |step| inner.blueprint.note(step.tag).stage);
     let in_user_ns = inner.blueprint.shape.has(Namespaces::USER);
     let oom = failed.killed.is_some() && groups.is_some_and(Groups::was_oom);
+    // A copy of what is no longer anywhere cannot be attached.
+    if let (Stage::Mount, Some(Errno::ENOENT), Some(tree)) =
+        (stage, failed.error.errno(), inner.blueprint.trees.iter().find(|tree| tree.is_gone()))
+    {
+        let what = format!("mount what was planned for {}", tree.name);
+        return Error::new(stage, remedy::stale(what));
+    }
     remedy::explain(stage, step.map(|step| step.text.as_str()), failed, in_user_ns, oom)
 }

@@ -16,7 +16,9 @@ use crate::{Enforcement, Error, Extent, Feature, Item, Policy, Reason, Result, S
 use ireko_namespaces::start::{Fd, Op, Recipe, flag, slot};
 use ireko_namespaces::{IdMaps, Namespaces};
 use ireko_sys::Errno;
+use std::fs::File;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 use table::Table;
 
 pub(crate) use shape::{RANGE, Shape};
@@ -45,6 +47,17 @@ pub(crate) struct Tree {
     pub(crate) recursive: bool,
     pub(crate) idmapped: bool,
     pub(crate) name: String,
+}
+
+impl Tree {
+    /// Removed since the plan was made, or replaced by another of its name.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.source
+            .try_clone()
+            .map(File::from)
+            .and_then(|file| file.metadata())
+            .is_ok_and(|of| of.nlink() == 0)
+    }
 }
 
 /// To what a step belongs.

@@ -341,6 +341,14 @@ impl Begun {
         Ok(self.started(compiled))
     }
 
+    /// Whether it has ended, or is about to, before it came to its program: [`go`](Self::go)
+    /// then tells why. Waits for an end that is under way.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.page_errno() != 0
+            || self.pidfd().poll(Some(Duration::from_millis(100))).unwrap_or(true)
+    }
+
     fn started(&mut self, compiled: &Compiled) -> Started {
         let mut missed = Vec::new();
         if let Some(starter) = self.starter.take() {
