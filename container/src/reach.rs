@@ -22,12 +22,21 @@ pub(crate) fn refuse_in_reach(dir: &Path) -> Result<()> {
     if closed {
         return Ok(());
     }
-    let above = real.parent().unwrap_or(&real).display().to_string();
+    let remedy = match real.parent() {
+        // One that others use too is not to be closed for this.
+        Some(above)
+            if above.metadata().is_ok_and(|meta| meta.mode() & 0o022 == 0) && above != "/" =>
+        {
+            format!("chmod 0700 {} (root's own), or use .ephemeral(size)", above.display())
+        }
+        _ => "move it into a directory of root's own and chmod 0700 that, or use .ephemeral(size)"
+            .to_owned(),
+    };
     let failure = Failure::ours(
         ErrorKind::Denied,
         format!("make {} writable", dir.display()),
         "users of this host can reach it: root inside could leave set-user-id files for them",
     )
-    .remedy(format!("chmod 0700 {above} (root's own), or use .ephemeral(size)"));
+    .remedy(remedy);
     Err(Error::new(Stage::Config, failure))
 }
