@@ -1,0 +1,10 @@
+//! What a container sees of files, and what the host's files notice of it.
+
+mod closed;
+mod kit;
+mod mounts;
+mod own_mounts;
+
+mod rootfs;
+mod share;
+
