@@ -1,13 +1,14 @@
 use super::{Feature, Policy};
 use ireko_sys::Errno;
 use std::fmt;
+use std::sync::Arc;
 
 /// What is in force, feature by feature. Displays as a table.
 ///
 /// Made from what was read back: each step of a start checks what the kernel made of
 /// it, and a step that is required and does not hold is an error, not an item.
 #[derive(Clone, Debug, Default)]
-pub struct Enforcement(pub(crate) Vec<Item>);
+pub struct Enforcement(pub(crate) Arc<[Item]>);
 
 impl Enforcement {
     /// All that was asked for is in force.
@@ -36,7 +37,7 @@ impl Enforcement {
 
 impl fmt::Display for Enforcement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for item in &self.0 {
+        for item in &*self.0 {
             writeln!(f, "{item}")?;
         }
         Ok(())

@@ -2,11 +2,14 @@ use crate::builder::Config;
 use crate::compile::Blueprint;
 use crate::groups::Place;
 use crate::seen::Own;
-use crate::{Container, ExitStatus, Feature, Id, Output, Policy, Result, Stage, Stdio};
+use crate::{
+    Container, Enforcement, ExitStatus, Feature, Id, Item, Output, Policy, Result, Stage, Stdio,
+};
 use ireko_namespaces::start::Compiled;
+use ireko_sys::Errno;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 
 /// A checked, compiled container. Spawn it any number of times, from any thread;
 /// clones share everything. Displays as the steps that will be taken.
@@ -31,7 +34,22 @@ pub(crate) struct Inner {
     pub(crate) own: Own,
     /// One start of it has been looked at from outside.
     pub(crate) seen: AtomicBool,
+    full: OnceLock<Enforcement>,
     steps: Vec<Step>,
+}
+
+impl Inner {
+    /// What is in force after a start in which these steps did not hold: each of the
+    /// others said so itself, or the start had failed.
+    pub(crate) fn enforcement(&self, missed: &[(usize, Errno)], limits: &[Item]) -> Enforcement {
+        let make = |missed: &[_]| {
+            let mut items = self.blueprint.enforcement(missed);
+            items.extend_from_slice(limits);
+            Enforcement(items.into())
+        };
+        // Nearly always nothing is missed: then all share one.
+        if missed.is_empty() { self.full.get_or_init(|| make(&[])).clone() } else { make(missed) }
+    }
 }
 
 impl Plan {
@@ -60,6 +78,7 @@ impl Plan {
             place,
             own,
             seen: AtomicBool::new(false),
+            full: OnceLock::new(),
             steps,
         });
         Ok(Self { inner, stdio, id })

@@ -5,7 +5,7 @@ use crate::groups::Groups;
 use crate::handle::Live;
 use crate::ids::Claim;
 use crate::plan::{Inner, Plan};
-use crate::{Container, Enforcement, Error, Id, Result, Stage, Stdio, remedy};
+use crate::{Container, Error, ErrorKind, Id, Result, Stage, Stdio, remedy};
 use ireko_mounts::{Attributes, Detached};
 use ireko_namespaces::start::{Failed, Pipes, Start};
 use ireko_namespaces::{IdMaps, Namespaces, NsFd};
@@ -77,8 +77,7 @@ pub(crate) fn spawn(plan: &Plan, defaults: [Stdio; 3]) -> Result<Container> {
     let began = Instant::now();
     inner.place.after_exec(groups.as_ref());
     drop((streams, copies, passed));
-    let mut enforcement = enforcement(inner, &started.missed);
-    enforcement.0.extend(limits.iter().cloned());
+    let enforcement = inner.enforcement(&started.missed, limits);
     let live = Live::new(inner, id, started, began, groups, claim);
     Ok(Container::new(live, pipes, enforcement, inner))
 }
@@ -110,32 +109,28 @@ fn copies(
                 format!("copy the mount for {}: {}", tree.name, failure.operation).into();
             Error::new(Stage::Mount, failure)
         };
-        let mut copy = Detached::bind_fd(&tree.source, tree.recursive)
-            .and_then(|copy| copy.with(Attributes::from_bits_truncate(tree.attributes)))
-            .map_err(failed)?;
-        if tree.idmapped {
-            let ns = match (&namespace, claim, maps) {
-                (Some(ns), ..) => ns.clone(),
-                (None, Some(claim), _) => claim.namespace()?,
-                (None, None, Some(maps)) => maps.to_user_ns()?,
-                (None, None, None) => continue,
+        if tree.idmapped && namespace.is_none() {
+            namespace = match (claim, maps) {
+                (Some(claim), _) => Some(claim.namespace()?),
+                (None, Some(maps)) => Some(maps.to_user_ns()?),
+                (None, None) => None,
             };
-            copy = copy.idmapped(&ns).map_err(|error| {
-                failed(error).with_remedy(
-                    "the file system cannot show owners through id maps: copy the tree to one that can (ext4, xfs, btrfs, tmpfs from Linux 6.3)",
-                )
-            })?;
-            namespace = Some(ns);
         }
+        let owners = namespace.as_ref().filter(|_| tree.idmapped).map(AsFd::as_fd);
+        let attributes = Attributes::from_bits_truncate(tree.attributes);
+        let copy = Detached::prepared(&tree.source, tree.recursive, attributes, owners).map_err(|error| {
+            let idmap = error.kind() == ErrorKind::Unsupported && tree.idmapped;
+            let error = failed(error);
+            if !idmap {
+                return error;
+            }
+            error.with_remedy(
+                "the file system cannot show owners through id maps: copy the tree to one that can (ext4, xfs, btrfs, tmpfs from Linux 6.3)",
+            )
+        })?;
         copies.push((tree.slot, copy));
     }
     Ok(copies)
-}
-
-/// What is in force: each step said so itself, or the start failed; those that were
-/// preferred and did not hold are in `missed`.
-fn enforcement(inner: &Inner, missed: &[(usize, ireko_sys::Errno)]) -> Enforcement {
-    inner.blueprint.enforcement(missed)
 }
 
 /// Which step it was, as an error with its stage and what to do.

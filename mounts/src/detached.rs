@@ -110,6 +110,12 @@ impl Detached {
         }
     }
 
+    /// That it is private was set beside something else.
+    pub(crate) fn now_private(mut self) -> Self {
+        self.propagation = Propagation::Private;
+        self
+    }
+
     /// Adds attributes to this mount and everything below it: to all or to none.
     ///
     /// # Errors

@@ -7,6 +7,7 @@ mod entry;
 mod error;
 mod filesystem;
 mod mounted;
+mod prepared;
 mod table;
 
 pub use attributes::{Attributes, Propagation};

@@ -289,7 +289,9 @@ impl Spawn {
         if user {
             recipe.push(Op::new(Code::PassNothingOn), 0, "pass no capability on to the program");
         }
-        recipe.push(Op::new(Code::Signals), 0, "unblock and reset signals");
+        // As std: what the Rust runtime ignores is its own affair.
+        let pipe = Op { x: 1 << (libc::SIGPIPE - 1), ..Op::new(Code::Signals) };
+        recipe.push(pipe, 0, "unblock signals, and reset SIGPIPE");
         recipe.push(Op::new(Code::CloseOnExec), 0, "close every other file at exec");
         let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/bin:/bin".into());
         let candidates = recipe.list(candidates(&self.program, &path))?;

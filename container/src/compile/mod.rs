@@ -12,7 +12,7 @@ mod user;
 
 use crate::builder::Config;
 use crate::groups::Place;
-use crate::{Enforcement, Error, Extent, Feature, Item, Policy, Reason, Result, Stage};
+use crate::{Error, Extent, Feature, Item, Policy, Reason, Result, Stage};
 use ireko_namespaces::start::{Fd, Op, Recipe, flag, slot};
 use ireko_namespaces::{IdMaps, Namespaces};
 use ireko_sys::Errno;
@@ -225,7 +225,7 @@ impl Blueprint {
 
     /// What is in force after a start in which these steps, all of them preferred, did
     /// not hold.
-    pub(crate) fn enforcement(&self, missed: &[(usize, Errno)]) -> Enforcement {
+    pub(crate) fn enforcement(&self, missed: &[(usize, Errno)]) -> Vec<Item> {
         let mut items: Vec<Item> = Vec::new();
         for (_, kind) in self.shape.new.iter_names() {
             let feature = Feature::Namespaces(kind);
@@ -264,7 +264,7 @@ impl Blueprint {
                 });
             }
         }
-        Enforcement(items)
+        items
     }
 }
 

@@ -83,7 +83,10 @@ impl Draft<'_> {
             let op = Op { x: mask.into(), ..Op::new(Code::Umask) };
             self.step(op, format!("set the umask to {mask:03o}"));
         }
-        self.step(Op::new(Code::Signals), "unblock and reset signals");
+        // As std: who ignores another signal, nohup say, means it for what is started too.
+        let bare = (1 << (libc::SIGPIPE - 1), "unblock signals, and reset SIGPIPE");
+        let (reset, text) = if confined { (u64::MAX, "unblock and reset signals") } else { bare };
+        self.step(Op { x: reset, ..Op::new(Code::Signals) }, text);
         self.refuse_off(Feature::NoNewPrivileges, ".dangerously_allow_new_privileges()")?;
         if confined && !config.new_privileges || !filters.is_empty() && !early {
             let policy = self.policy(Feature::NoNewPrivileges, Policy::Required);

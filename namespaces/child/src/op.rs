@@ -167,7 +167,7 @@ pub enum Code {
     Capabilities,
     /// Inheritable and ambient empty; permitted and effective as they are.
     PassNothingOn,
-    /// No signal blocked, none ignored.
+    /// No signal blocked, none of the set `x` ignored.
     Signals,
     /// No privilege comes from exec any more.
     NoNewPrivileges,

@@ -378,7 +378,7 @@ pub(crate) fn pass_nothing_on(act: bool) -> Outcome {
     holds(inheritable == 0)
 }
 
-pub(crate) fn signals(act: bool) -> Outcome {
+pub(crate) fn signals(op: &Op, act: bool) -> Outcome {
     // The kernel's sigaction: handler, flags, restorer, mask. All zero: the default.
     let default = [0u64; 4];
     let mut now = [0u64; 4];
@@ -386,7 +386,8 @@ pub(crate) fn signals(act: bool) -> Outcome {
     let mut signal = 1u32;
     while signal <= 64 {
         // SIGKILL and SIGSTOP cannot be changed.
-        if signal != 9 && signal != 19 {
+        let wanted = op.x >> signal.wrapping_sub(1) & 1 != 0;
+        if wanted && signal != 9 && signal != 19 {
             if act {
                 call!(nr::RT_SIGACTION, signal, default.as_ptr(), 0, 8)?;
             } else {

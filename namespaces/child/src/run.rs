@@ -154,7 +154,7 @@ fn take(s: &mut State<'_>, op: &Op) -> Outcome {
         Code::Bounding => process::bounding(op, act),
         Code::Capabilities => process::capabilities(op, act),
         Code::PassNothingOn => process::pass_nothing_on(act),
-        Code::Signals => process::signals(act),
+        Code::Signals => process::signals(op, act),
         Code::NoNewPrivileges => process::no_new_privileges(act),
         Code::Filter => process::filter(op, act),
         Code::EnterPath => process::enter_path(s, op, act),
