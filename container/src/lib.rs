@@ -1,16 +1,4 @@
-//! Containers: namespaces, limits and confinement put together behind one builder.
-//!
-//! [`Container::builder`] → [`Builder`] → [`plan`](Builder::plan) → [`Plan`]
-//! → [`spawn`](Plan::spawn) → [`Container`] → [`wait`](Container::wait) →
-//! [`ExitStatus`]. What goes wrong on the way is an [`Error`]; what the program
-//! does is an [`ExitStatus`], never the one for the other.
-//!
-//! ```
-//! use ireko::Container;
-//! let output = Container::builder().command("/bin/sh").args(["-c", "echo hi; echo $$"]).output()?;
-//! assert_eq!(output.stdout, b"hi\n1\n");
-//! # Ok::<(), ireko::Error>(())
-//! ```
+#![doc = include_str!("../README.md")]
 
 mod builder;
 mod compile;

@@ -44,6 +44,7 @@ impl Draft<'_> {
         self.table.must("/proc", NOSUID | NODEV | NOEXEC);
         self.sys()?;
         self.dev()?;
+        self.cover()?;
         self.masks()
     }
 

@@ -6,6 +6,7 @@ mod masks;
 mod process;
 mod security;
 mod shape;
+mod system;
 mod table;
 mod tree;
 mod user;
@@ -19,6 +20,7 @@ use ireko_sys::Errno;
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 use table::Table;
 
 pub(crate) use shape::{RANGE, Shape};
@@ -90,6 +92,8 @@ pub(crate) struct Draft<'c> {
     kept: Vec<(Fd, String)>,
     next_slot: u32,
     table: Table,
+    /// What of the host's own tree is to be covered.
+    covers: Vec<PathBuf>,
     /// How many of the builder's mounts are in place.
     mounted: usize,
 }
@@ -161,6 +165,7 @@ impl Blueprint {
             kept: Vec::new(),
             next_slot: slot::FREE,
             table: Table::default(),
+            covers: Vec::new(),
             mounted: 0,
         };
         // What the shared part must keep open is known only when the rest is written:

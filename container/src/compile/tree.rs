@@ -1,5 +1,6 @@
 //! Steps that make the file tree.
 
+use super::system::SYSTEM;
 use super::table::{NODEV, NOEXEC, NOSUID, RDONLY};
 use super::{Draft, Maps, Tree, register};
 use crate::mount::MountKind;
@@ -16,10 +17,6 @@ use std::path::{Component, Path, PathBuf};
 /// Where the tree is, once it is there.
 pub(super) const ROOT: Fd = Fd::register(register::ROOT);
 
-/// What of the host's tree is shown, where it exists.
-const SYSTEM: [&str; 12] = [
-    "usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "libexec", "etc", "opt", "nix", "gnu",
-];
 /// What is there besides, empty: name, mode, and whether it can be written to.
 const EMPTY: [(&str, u32, bool); 7] = [
     ("tmp", 0o1777, true),
@@ -312,28 +309,6 @@ impl Draft<'_> {
         Ok(())
     }
 
-    /// Shows a system directory through an overlay of it and nothing: an inode of the
-    /// overlay is another than the host's, so that a socket or fifo below it, there now
-    /// or made later, leads nowhere. A read-only bind mount would let through a connect.
-    fn show_system(&mut self, name: &str) -> Result<()> {
-        // `proc` is an empty directory of our own: an overlay wants two layers.
-        let mut options = vec!["lowerdir".to_owned(), format!("proc:/{name}")];
-        if !matches!(self.shape.maps, Maps::None) {
-            options.extend(["userxattr".to_owned(), "\u{1}".to_owned()]);
-        }
-        let op = Op {
-            a: self.recipe.text("overlay")?,
-            b: self.recipe.list(&options)?,
-            c: register::SCRATCH,
-            x: RDONLY | NOSUID | NODEV,
-            ..Op::new(Code::NewFs)
-        };
-        self.step(op, format!("lay a read-only overlay over the host's /{name}"));
-        self.attach(Fd::register(register::SCRATCH), name, false)?;
-        self.table.must(&format!("/{name}"), RDONLY | NOSUID | NODEV);
-        Ok(())
-    }
-
     fn directory_root(&mut self, dir: &Path, changes: &Changes) -> Result<()> {
         let read_only = *changes != Changes::Kept;
         let attributes = NOSUID | NODEV | if read_only { RDONLY } else { 0 };
@@ -415,7 +390,12 @@ impl Draft<'_> {
 
     /// Attaches in what is still the caller's tree, in a mount namespace of our own. Only
     /// the root goes over `/`: the pivot takes one mount away from there.
-    fn attach_outside(&mut self, tree: Fd, at: &str, text: impl Into<String>) -> Result<()> {
+    pub(super) fn attach_outside(
+        &mut self,
+        tree: Fd,
+        at: &str,
+        text: impl Into<String>,
+    ) -> Result<()> {
         let op = Op { a: tree.0, b: self.recipe.text(at)?, ..Op::new(Code::AttachOutside) };
         self.step(op, text);
         Ok(())
