@@ -2,6 +2,7 @@ use crate::groups::Groups;
 use crate::ids::Claim;
 use crate::plan::Inner;
 use crate::status::{Cause, Clock};
+use crate::timers::{self, Pending};
 use crate::{Enforcement, Error, ExitStatus, Id, Output, Preset, Result, Signal, Size, Stage};
 use ireko_cgroups::OomScope;
 use ireko_namespaces::start::{Pipes, Started};
@@ -10,7 +11,7 @@ use ireko_sys::{ErrorKind, Pidfd, Reaped};
 use std::io::{PipeReader, PipeWriter};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// A container: live from `spawn()` on, its exit kept once it has ended.
@@ -47,6 +48,7 @@ pub(crate) struct Live {
 
 #[derive(Debug)]
 struct Rest {
+    timers: Vec<Pending>,
     groups: Option<Groups>,
     claim: Option<Claim>,
     status: Option<ExitStatus>,
@@ -74,15 +76,16 @@ impl Live {
             began,
             pid_ns: inner.blueprint.shape.has(Namespaces::PID),
             ended_by: AtomicU8::new(NOBODY),
-            rest: Mutex::new(Rest { groups, claim, status: None }),
+            rest: Mutex::new(Rest { timers: Vec::new(), groups, claim, status: None }),
         });
-        if let Some(timeout) = inner.config.timeout {
-            crate::timers::wall(&live, began + timeout);
-        }
-        if let Some(limit) = inner.config.cpu_time {
-            crate::timers::cpu(&live, limit);
-        }
+        let wall = inner.config.timeout.map(|timeout| timers::wall(&live, began + timeout));
+        let cpu = inner.config.cpu_time.map(|limit| timers::cpu(&live, limit));
+        live.rest().timers.extend(wall.into_iter().chain(cpu));
         live
+    }
+
+    fn rest(&self) -> MutexGuard<'_, Rest> {
+        self.rest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A limit of time passed: all is killed, unless it has ended.
@@ -93,7 +96,7 @@ impl Live {
 
     /// The cpu time of everything inside, where it is counted.
     pub(crate) fn cpu_time(&self) -> Option<Duration> {
-        let rest = self.rest.lock().unwrap_or_else(PoisonError::into_inner);
+        let rest = self.rest();
         rest.groups.as_ref().and_then(Groups::cpu_time)
     }
 
@@ -110,7 +113,7 @@ impl Live {
         // With a pid namespace the kernel takes the others along.
         let _ = self.pidfd.signal(Signal::KILL);
         if !self.pid_ns {
-            let rest = self.rest.lock().unwrap_or_else(PoisonError::into_inner);
+            let rest = self.rest();
             if let Some(groups) = &rest.groups {
                 groups.kill();
             }
@@ -119,7 +122,7 @@ impl Live {
 
     /// The status, when the first process has ended; taken and kept by the first to ask.
     fn finish(&self) -> Result<Option<ExitStatus>> {
-        let mut rest = self.rest.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rest = self.rest();
         if let Some(status) = &rest.status {
             return Ok(Some(status.clone()));
         }
@@ -141,6 +144,9 @@ impl Live {
             rest.claim = None;
         }
         rest.status = Some(status.clone());
+        let timers = std::mem::take(&mut rest.timers);
+        drop(rest);
+        drop(timers);
         Ok(Some(status))
     }
 }
@@ -348,7 +354,7 @@ impl Drop for Container {
         // rather than waited for for ever.
         let _ = self.live.pidfd.poll(Some(Duration::from_secs(10)));
         let _ = self.live.finish();
-        let mut rest = self.live.rest.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rest = self.live.rest();
         // Kills who is still inside, and removes the groups.
         rest.groups = None;
         rest.claim = None;

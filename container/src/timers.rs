@@ -27,15 +27,33 @@ struct Timer {
 
 static TIMERS: PerProcess<Timers> = PerProcess::new();
 
+/// A limit of time of a container that has not ended; taken back when dropped.
+#[derive(Debug)]
+pub(crate) struct Pending {
+    count: u64,
+    process: u32,
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        // In a fork of the program it is not ours.
+        if self.process == std::process::id() {
+            let timers = TIMERS.get(Timers::default);
+            let mut due = timers.due.lock().unwrap_or_else(PoisonError::into_inner);
+            due.0.retain(|(_, count), _| *count != self.count);
+        }
+    }
+}
+
 /// Ends it at this instant.
-pub(crate) fn wall(live: &Arc<Live>, at: Instant) {
-    add(at, Timer { live: Arc::downgrade(live), cpu: None });
+pub(crate) fn wall(live: &Arc<Live>, at: Instant) -> Pending {
+    add(at, Timer { live: Arc::downgrade(live), cpu: None })
 }
 
 /// Ends it when what is inside has used so much cpu time.
-pub(crate) fn cpu(live: &Arc<Live>, limit: Duration) {
+pub(crate) fn cpu(live: &Arc<Live>, limit: Duration) -> Pending {
     let at = Instant::now() + pause(limit);
-    add(at, Timer { live: Arc::downgrade(live), cpu: Some(limit) });
+    add(at, Timer { live: Arc::downgrade(live), cpu: Some(limit) })
 }
 
 /// No sooner can so much be used on every core at once.
@@ -44,7 +62,7 @@ fn pause(left: Duration) -> Duration {
     (left / cores).clamp(SOONEST, LATEST)
 }
 
-fn add(at: Instant, timer: Timer) {
+fn add(at: Instant, timer: Timer) -> Pending {
     let timers = TIMERS.get(Timers::default);
     timers.started.get_or_init(|| {
         // Without the thread, no limit: a start that wants one then never returns from
@@ -59,6 +77,7 @@ fn add(at: Instant, timer: Timer) {
     let count = due.1;
     due.0.insert((at, count), timer);
     timers.changed.notify_one();
+    Pending { count, process: std::process::id() }
 }
 
 fn serve(timers: &Timers) {
@@ -87,8 +106,6 @@ fn serve(timers: &Timers) {
         let again = bite(&timer);
         due = timers.due.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(pause) = again {
-            due.1 += 1;
-            let count = due.1;
             due.0.insert((Instant::now() + pause, count), timer);
         }
     }
