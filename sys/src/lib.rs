@@ -1,7 +1,4 @@
-//! The leaf everything may use: units, errnos, signals, pidfds, paths by fd.
-//!
-//! No kernel facility of its own: only what six crates would otherwise write
-//! six times. Linux only.
+#![doc = include_str!("../README.md")]
 
 mod errno;
 mod error;

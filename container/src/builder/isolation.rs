@@ -22,7 +22,7 @@ impl Builder {
         self.unshare(Namespaces::MOUNT)
     }
 
-    /// A network of its own: loopback, and what [`network`](Self::network) adds.
+    /// A network of its own: loopback alone.
     pub fn net_ns(self) -> Self {
         self.unshare(Namespaces::NET)
     }
