@@ -137,6 +137,17 @@ impl Draft<'_> {
         if let Some((profile, name)) = profile {
             filters.push((profile.compile(Arch::Native)?, name));
         }
+        // From outside, a death in exec looks like one of the program.
+        for (program, name) in &filters {
+            let action = program.decide("execve", [0; 6])?.action;
+            if matches!(action, Action::KillProcess | Action::KillThread | Action::Trap) {
+                return Err(Error::invalid(
+                    format!("install {name}"),
+                    "it kills who calls execve, with which the program starts",
+                )
+                .with_remedy("allow execve"));
+            }
+        }
         Ok(filters)
     }
 

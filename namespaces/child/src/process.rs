@@ -454,18 +454,21 @@ pub(crate) fn exec(s: &State<'_>, op: &Op, act: bool) -> Outcome {
         let answer =
             if act { call!(nr::EXECVE, candidate.as_ptr(), op.x, op.y) } else { Err(EUCLEAN) };
         match answer {
-            Ok(_) | Err(ENOTDIR) => {}
-            Err(ENOENT) => {
-                // It is there: then what its first line or its loader names is not.
-                if let Ok(fd) = open_path(AT_FDCWD, candidate, 0, 0) {
-                    let _ = call!(nr::CLOSE, fd);
-                    s.page().note.store(NOTE_INTERPRETER, Relaxed);
-                    return Err(ENOENT);
-                }
-            }
+            Ok(_) | Err(ENOTDIR | ENOENT) => {}
             // Another of that name may do; else this is what to tell.
             Err(EACCES) => refused = EACCES,
             Err(errno) => return Err(errno),
+        }
+        candidate = candidate.next();
+    }
+    // First of all: a filter may end this process for the question that comes next.
+    s.page().errno.store(refused, Relaxed);
+    candidate = s.text(op.a);
+    while refused == ENOENT && !candidate.is_empty() {
+        // It is there: then what its first line or its loader names is not.
+        if open_path(AT_FDCWD, candidate, 0, 0).is_ok() {
+            s.page().note.store(NOTE_INTERPRETER, Relaxed);
+            break;
         }
         candidate = candidate.next();
     }

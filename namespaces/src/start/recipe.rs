@@ -54,6 +54,8 @@ pub struct Recipe {
     relocated: Vec<usize>,
     /// The first op that the helper takes; `None`: all are taken in place.
     split: Option<usize>,
+    /// The step that undoes what the starter did is there.
+    unbound: bool,
 }
 
 impl Default for Recipe {
@@ -74,6 +76,7 @@ impl Recipe {
             addresses: Vec::new(),
             relocated: Vec::new(),
             split: None,
+            unbound: false,
         }
     }
 
@@ -169,6 +172,8 @@ impl Recipe {
         tag: u32,
         text: impl Into<String>,
     ) {
+        // It may be forbidden after.
+        self.unbind(tag);
         let op = Op { a: count, x: u64::from(code), flags, ..Op::new(Code::Filter) };
         let index = self.push(op, tag, text);
         self.relocated.push(index);
@@ -184,9 +189,7 @@ impl Recipe {
         tag: u32,
         text: impl Into<String>,
     ) {
-        if self.split.is_none() {
-            self.unbind(tag);
-        }
+        self.unbind(tag);
         let op =
             Op { a: candidates, x: arguments.into(), y: environment.into(), ..Op::new(Code::Exec) };
         let index = self.push(op, tag, text);
@@ -235,9 +238,12 @@ impl Recipe {
         self.unbind(tag);
     }
 
-    /// Undoes what the starter did for speed.
+    /// Undoes what the starter did for speed, once.
     fn unbind(&mut self, tag: u32) {
-        self.push(Op::new(Code::Affinity), tag, "run on the calling thread's cpus");
+        if !self.unbound {
+            self.push(Op::new(Code::Affinity), tag, "run on the calling thread's cpus");
+        }
+        self.unbound = true;
     }
 
     /// Whether the helper is used.
