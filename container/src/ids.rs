@@ -81,10 +81,10 @@ impl Claim {
             return Ok(ns);
         }
         let ns = self.maps.to_user_ns()?;
-        if let Some(claims) = &mut *CLAIMS.lock().unwrap_or_else(PoisonError::into_inner) {
-            if claims.namespaces.len() < KEPT {
-                claims.namespaces.insert(self.number, ns.clone());
-            }
+        if let Some(claims) = &mut *CLAIMS.lock().unwrap_or_else(PoisonError::into_inner)
+            && claims.namespaces.len() < KEPT
+        {
+            claims.namespaces.insert(self.number, ns.clone());
         }
         Ok(ns)
     }

@@ -13,10 +13,16 @@ const LATEST: Duration = Duration::from_millis(100);
 
 #[derive(Default)]
 struct Timers {
-    /// By when they are due, and a count that tells those of one instant apart.
-    due: Mutex<(BTreeMap<(Instant, u64), Timer>, u64)>,
+    due: Mutex<Due>,
     changed: Condvar,
     started: std::sync::OnceLock<()>,
+}
+
+#[derive(Default)]
+struct Due {
+    /// By when they are due, and a count that tells those of one instant apart.
+    timers: BTreeMap<(Instant, u64), Timer>,
+    count: u64,
 }
 
 struct Timer {
@@ -40,7 +46,7 @@ impl Drop for Pending {
         if self.process == std::process::id() {
             let timers = TIMERS.get(Timers::default);
             let mut due = timers.due.lock().unwrap_or_else(PoisonError::into_inner);
-            due.0.retain(|(_, count), _| *count != self.count);
+            due.timers.retain(|(_, count), _| *count != self.count);
         }
     }
 }
@@ -73,9 +79,9 @@ fn add(at: Instant, timer: Timer) -> Pending {
             .spawn(move || serve(timers));
     });
     let mut due = timers.due.lock().unwrap_or_else(PoisonError::into_inner);
-    due.1 += 1;
-    let count = due.1;
-    due.0.insert((at, count), timer);
+    due.count += 1;
+    let count = due.count;
+    due.timers.insert((at, count), timer);
     timers.changed.notify_one();
     Pending { count, process: std::process::id() }
 }
@@ -89,7 +95,7 @@ fn serve(timers: &Timers) {
     let mut due = timers.due.lock().unwrap_or_else(PoisonError::into_inner);
     loop {
         let now = Instant::now();
-        let Some((&(at, count), _)) = due.0.first_key_value() else {
+        let Some((&(at, count), _)) = due.timers.first_key_value() else {
             due = timers.changed.wait(due).unwrap_or_else(PoisonError::into_inner);
             continue;
         };
@@ -101,12 +107,12 @@ fn serve(timers: &Timers) {
                 .0;
             continue;
         }
-        let Some(timer) = due.0.remove(&(at, count)) else { continue };
+        let Some(timer) = due.timers.remove(&(at, count)) else { continue };
         drop(due);
         let again = bite(&timer);
         due = timers.due.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(pause) = again {
-            due.0.insert((Instant::now() + pause, count), timer);
+            due.timers.insert((Instant::now() + pause, count), timer);
         }
     }
 }

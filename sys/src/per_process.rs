@@ -21,10 +21,10 @@ impl<T: Send + Sync> PerProcess<T> {
         loop {
             let now = self.0.load(Acquire);
             // SAFETY: what was stored came from a box and is never freed.
-            if let Some((process, value)) = unsafe { now.as_ref() } {
-                if *process == me {
-                    return value;
-                }
+            if let Some((process, value)) = unsafe { now.as_ref() }
+                && *process == me
+            {
+                return value;
             }
             let new = Box::into_raw(Box::new((me, make())));
             if self.0.compare_exchange(now, new, Release, Relaxed).is_err() {

@@ -66,16 +66,15 @@ impl Shape {
             }
             new |= Namespaces::MOUNT - joined;
         }
-        if let Some(rootfs) = &rootfs {
-            if rootfs.base == Base::Host && rootfs.changes != Changes::ReadOnly {
-                return Err(Error::invalid(
-                    "plan the host's tree as root",
-                    "it is the host's own: neither writable nor ephemeral",
-                )
-                .with_remedy(
-                    "use .expose_writable(path) for a path of it, or a directory as root",
-                ));
-            }
+        if let Some(rootfs) = &rootfs
+            && rootfs.base == Base::Host
+            && rootfs.changes != Changes::ReadOnly
+        {
+            return Err(Error::invalid(
+                "plan the host's tree as root",
+                "it is the host's own: neither writable nor ephemeral",
+            )
+            .with_remedy("use .expose_writable(path) for a path of it, or a directory as root"));
         }
         let uts = new.contains(Namespaces::UTS);
         if !uts && (config.hostname.is_some() || config.domainname.is_some()) {

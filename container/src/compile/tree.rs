@@ -59,11 +59,10 @@ impl Draft<'_> {
             let idmapped = self.shape.idmaps();
             self.plan_source(Path::new("/"), source, attributes, idmapped)?;
         }
-        if self.shape.confined && self.shape.caller_mounts {
-            if let Some(dev) = super::dev::template() {
-                let attributes = RDONLY | NOSUID | NOEXEC;
-                self.copy_later(Path::new("/dev"), dev, attributes, false, false)?;
-            }
+        let may_make_nodes = self.shape.confined && self.shape.caller_mounts;
+        if let Some(dev) = may_make_nodes.then(super::dev::template).flatten() {
+            let attributes = RDONLY | NOSUID | NOEXEC;
+            self.copy_later(Path::new("/dev"), dev, attributes, false, false)?;
         }
         self.mount_sources()
     }

@@ -235,15 +235,15 @@ impl<'a> Start<'a> {
         if begun.page_errno() != 0 || cloned.late {
             return Err(begun.fail(self.compiled));
         }
-        if let Some(maps) = self.maps {
-            if let Err(error) = maps.write(begun.pidfd(), begun.pid) {
-                // It may have failed because the child is gone: then its reason counts.
-                let gone = begun.pidfd().poll(Some(Duration::ZERO)).unwrap_or(false);
-                if gone || begun.page_errno() != 0 {
-                    return Err(begun.fail(self.compiled));
-                }
-                return Err(error.into());
+        if let Some(maps) = self.maps
+            && let Err(error) = maps.write(begun.pidfd(), begun.pid)
+        {
+            // It may have failed because the child is gone: then its reason counts.
+            let gone = begun.pidfd().poll(Some(Duration::ZERO)).unwrap_or(false);
+            if gone || begun.page_errno() != 0 {
+                return Err(begun.fail(self.compiled));
             }
+            return Err(error.into());
         }
         Ok(begun)
     }
