@@ -13,7 +13,7 @@ const RESOLVE_BENEATH: u64 = 0x08;
 const RESOLVE_IN_ROOT: u64 = 0x10;
 
 /// A lookup that a rename or a mount disturbed is tried again this often.
-const TRIES: u32 = 128;
+const TRIES: u32 = 1 << 16;
 
 pub(crate) fn openat2(
     dir: BorrowedFd<'_>,

@@ -47,8 +47,9 @@ const _: () = assert!(core::mem::size_of::<Statx>() == 256);
 /// In a tree of ours, and on no other mount.
 const WITHIN: u64 = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV;
 
-/// Tries of a lookup that a rename disturbs.
-const TRIES: u32 = 128;
+/// Tries of a lookup that a rename, of whatever, disturbs: under a storm of them a hundred
+/// in a row may be in vain. The caller keeps the time.
+const TRIES: u32 = 1 << 16;
 
 fn statx(fd: i32) -> Result<Statx, i32> {
     if fd == AT_FDCWD { statx_at(fd, Text::fixed(c".")) } else { statx_at(fd, Text::fixed(c"")) }
