@@ -1,7 +1,7 @@
 //! Steps that make `/proc`, `/sys` and `/dev`.
 
 use super::table::{NODEV, NOEXEC, NOSUID, RDONLY};
-use super::tree::{ROOT, missing_place};
+use super::tree::{ROOT, missing_place, refuse_link};
 use super::{Draft, register};
 use crate::rootfs::{Base, Changes};
 use crate::{Result, Rootfs, Stage};
@@ -32,6 +32,7 @@ const LINKS: [(&str, &str); 6] = [
 ];
 const DIRECTORIES: [(&str, u32); 3] = [("pts", 0o755), ("shm", 0o1777), ("mqueue", 0o755)];
 const DEV: Fd = Fd::register(register::DEV);
+const SYS: Fd = Fd::register(register::SYS);
 const SCRATCH: Fd = Fd::register(register::SCRATCH);
 
 impl Draft<'_> {
@@ -53,6 +54,7 @@ impl Draft<'_> {
         if rootfs.base == Base::Host || self.is_in_root(rootfs, name) {
             return Ok(());
         }
+        refuse_link(rootfs, name)?;
         if matches!(rootfs.changes, Changes::Ephemeral(_)) {
             let op = Op { a: ROOT.0, b: self.recipe.text(name)?, ..Op::new(Code::MakeDirsInside) };
             self.step(op, format!("make the directory /{name}"));
@@ -67,25 +69,25 @@ impl Draft<'_> {
             let op = Op {
                 a: self.recipe.text("sysfs")?,
                 b: self.recipe.list::<&str>([])?,
-                c: register::SCRATCH,
+                c: register::SYS,
                 x: attributes,
                 ..Op::new(Code::NewFs)
             };
             self.step(op, "make a sysfs");
-            self.attach(SCRATCH, "sys", true)?;
+            self.attach(SYS, "sys", true)?;
             self.table.must("/sys", attributes);
         } else {
             // A fresh one is refused in a network namespace that is not ours.
             let op = Op {
                 a: Fd::CWD.0,
                 b: self.recipe.text("/sys")?,
-                c: register::SCRATCH,
+                c: register::SYS,
                 x: attributes,
                 flags: flag::RECURSIVE,
                 ..Op::new(Code::CloneTree)
             };
             self.step(op, "copy the host's sysfs, read-only");
-            self.attach(SCRATCH, "sys", true)?;
+            self.attach(SYS, "sys", true)?;
             self.table.tree("/sys", attributes);
         }
         Ok(())
@@ -97,8 +99,8 @@ impl Draft<'_> {
         if let Some(tree) = self.copied(Path::new("/dev")) {
             self.attach(tree, "dev", true)?;
             let op = Op {
-                a: ROOT.0,
-                b: self.recipe.text("dev")?,
+                a: tree.0,
+                b: self.recipe.text("/")?,
                 c: register::DEV,
                 ..Op::new(Code::OpenPath)
             };

@@ -1,7 +1,6 @@
 //! Files of `/proc` and `/sys` that are hidden or read-only, as Docker has them.
 
 use super::table::{NODEV, NOEXEC, NOSUID, RDONLY};
-use super::tree::ROOT;
 use super::{Draft, register};
 use crate::{Feature, Policy, Result, Stage};
 use ireko_namespaces::Namespaces;
@@ -42,9 +41,10 @@ impl Draft<'_> {
         }
         for path in HIDDEN {
             let entry = self.table.may(&format!("/{path}"), RDONLY | NOSUID | NOEXEC);
+            let (tree, below) = tree_of(path);
             let op = Op {
-                a: ROOT.0,
-                b: self.recipe.text(path)?,
+                a: tree.0,
+                b: self.recipe.text(below)?,
                 c: Fd::register(register::DEV).0,
                 y: entry,
                 ..Op::new(Code::Mask)
@@ -54,9 +54,10 @@ impl Draft<'_> {
         for path in READ_ONLY {
             let attributes = RDONLY | NOSUID | NODEV | NOEXEC;
             let entry = self.table.may(&format!("/{path}"), attributes);
+            let (tree, below) = tree_of(path);
             let op = Op {
-                a: ROOT.0,
-                b: self.recipe.text(path)?,
+                a: tree.0,
+                b: self.recipe.text(below)?,
                 x: attributes,
                 y: entry,
                 ..Op::new(Code::ReadOnly)
@@ -67,5 +68,15 @@ impl Draft<'_> {
             self.table.tree("/proc", NOSUID | NODEV | NOEXEC);
         }
         Ok(())
+    }
+}
+
+/// The file system that a path is on, and where there: by fd, since what has the name in
+/// the tree may have changed.
+fn tree_of(path: &str) -> (Fd, &str) {
+    match path.split_once('/') {
+        Some(("proc", below)) => (Fd::register(register::PROC), below),
+        Some((_, below)) => (Fd::register(register::SYS), below),
+        None => unreachable!("all of them lie below /proc or /sys"),
     }
 }

@@ -111,6 +111,7 @@ pub(crate) mod register {
     pub(crate) const BASE: u32 = 5;
     pub(crate) const PLACE: u32 = 6;
     pub(crate) const FRESH: u32 = 7;
+    pub(crate) const SYS: u32 = 8;
 }
 
 impl Draft<'_> {

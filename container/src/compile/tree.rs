@@ -661,6 +661,22 @@ fn identity(meta: &Metadata) -> Identity {
     Identity { major: libc::major(meta.dev()), minor: libc::minor(meta.dev()), inode: meta.ino() }
 }
 
+/// What is mounted on a link would be wherever that leads.
+pub(super) fn refuse_link(rootfs: &crate::Rootfs, name: &str) -> Result<()> {
+    let Base::Directory(dir) = &rootfs.base else { return Ok(()) };
+    let path = dir.join(name);
+    if !path.symlink_metadata().is_ok_and(|meta| meta.is_symlink()) {
+        return Ok(());
+    }
+    let failure = Failure::ours(
+        ErrorKind::Invalid,
+        format!("mount something on /{name}"),
+        format!("{} is a link", path.display()),
+    )
+    .remedy(format!("make {} a directory", path.display()));
+    Err(Error::new(Stage::Mount, failure))
+}
+
 pub(super) fn missing_place(rootfs: &crate::Rootfs, name: &str) -> Error {
     let dir = match &rootfs.base {
         Base::Host => "/".into(),
