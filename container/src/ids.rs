@@ -186,7 +186,8 @@ mod tests {
 
     #[test]
     fn reads_ranges_of_others() {
-        assert_eq!(subordinate("a:1879048192:65536\nbad\nb:5:x\n"), [FIRST..FIRST + RANGE]);
+        let found = subordinate("a:1879048192:65536\nbad\nb:5:x\nc:5:4294967295\n");
+        assert_eq!(found, [FIRST..FIRST + RANGE, 5..u32::MAX]);
         assert_eq!(RANGES, 4096);
     }
 }

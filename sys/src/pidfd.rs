@@ -247,6 +247,7 @@ impl From<Pidfd> for OwnedFd {
 }
 
 #[cfg(test)]
+#[allow(clippy::zombie_processes, reason = "the pidfd waits for them")]
 mod tests {
     use super::*;
     use std::process::Command;
