@@ -90,6 +90,9 @@ fn remedy(
         {
             "the mount point is missing, and nothing is made on the host's tree: make it there, or use a root with .ephemeral(size)"
         }
+        (Stage::Mount, libc::ELOOP) => {
+            "a link has come into the mount point's path: name the place that it leads to"
+        }
         (Stage::Mount | Stage::Root, libc::ENOSYS) => {
             "the new mount calls need Linux 5.12 (mount_setattr)"
         }

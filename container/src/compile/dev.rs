@@ -2,7 +2,7 @@
 
 use super::table::{NODEV, NOEXEC, NOSUID, RDONLY};
 use super::tree::{ROOT, missing_place, refuse_link};
-use super::{Draft, register};
+use super::{Draft, For, register};
 use crate::rootfs::{Base, Changes};
 use crate::{Result, Rootfs, Stage};
 use ireko_mounts::{Attributes, Detached, Filesystem};
@@ -10,7 +10,6 @@ use ireko_namespaces::Namespaces;
 use ireko_namespaces::start::{Code, Fd, Op, flag};
 use ireko_sys::{Errno, PerProcess, Size};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::path::Path;
 use std::sync::OnceLock;
 
 /// Devices that every container has: name, major, minor.
@@ -96,7 +95,7 @@ impl Draft<'_> {
     fn dev(&mut self) -> Result<()> {
         // Nobody writes there: what it holds may be shared by many.
         let attributes = RDONLY | NOSUID | NOEXEC;
-        if let Some(tree) = self.copied(Path::new("/dev")) {
+        if let Some(tree) = self.copied(For::Dev) {
             self.attach(tree, "dev", true)?;
             let op = Op {
                 a: tree.0,
@@ -121,7 +120,7 @@ impl Draft<'_> {
         if self.shape.has(Namespaces::IPC) {
             self.dev_fs("mqueue", &[], "mqueue", NOSUID | NODEV | NOEXEC)?;
         }
-        if self.copied(Path::new("/dev")).is_none() {
+        if self.copied(For::Dev).is_none() {
             let op = Op { a: DEV.0, x: RDONLY, ..Op::new(Code::SetAttributes) };
             self.step(op, "make /dev read-only");
         }

@@ -43,12 +43,22 @@ pub(crate) struct Blueprint {
 /// A mount of the host that each spawn gets a copy of.
 #[derive(Debug)]
 pub(crate) struct Tree {
+    pub(crate) what: For,
     pub(crate) source: OwnedFd,
     pub(crate) slot: u32,
     pub(crate) attributes: u64,
     pub(crate) recursive: bool,
     pub(crate) idmapped: bool,
     pub(crate) name: String,
+}
+
+/// What a copy of a mount is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum For {
+    Root,
+    Dev,
+    /// That one of the builder's.
+    Mount(usize),
 }
 
 impl Tree {
@@ -94,8 +104,9 @@ pub(crate) struct Draft<'c> {
     table: Table,
     /// What of the host's own tree is to be covered.
     covers: Vec<PathBuf>,
-    /// How many of the builder's mounts are in place.
-    mounted: usize,
+    /// Where the builder's mounts are that are in place, and whether mount points may be
+    /// made on them.
+    mounted: Vec<(PathBuf, bool)>,
 }
 
 /// Where the files that are passed on go: at the end, where nothing else is.
@@ -167,7 +178,7 @@ impl Blueprint {
             next_slot: slot::FREE,
             table: Table::default(),
             covers: Vec::new(),
-            mounted: 0,
+            mounted: Vec::new(),
         };
         // What the shared part must keep open is known only when the rest is written:
         // so the rest is written first, and put behind it.

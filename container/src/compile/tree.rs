@@ -2,13 +2,13 @@
 
 use super::system::SYSTEM;
 use super::table::{NODEV, NOEXEC, NOSUID, RDONLY};
-use super::{Draft, Maps, Tree, register};
+use super::{Draft, For, Maps, Tree, register};
 use crate::mount::MountKind;
 use crate::rootfs::{Base, Changes};
 use crate::{Error, Mount, Result, Stage};
 use ireko_namespaces::Namespaces;
 use ireko_namespaces::start::{Code, Fd, Identity, Op, flag};
-use ireko_sys::{Errno, ErrorKind, Failure, Size};
+use ireko_sys::{Errno, ErrorKind, Failure, Root, Size};
 use std::fs::{File, Metadata, OpenOptions};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
@@ -57,18 +57,18 @@ impl Draft<'_> {
             let read_only = rootfs.changes != Changes::Kept;
             let attributes = NOSUID | NODEV | if read_only { RDONLY } else { 0 };
             let idmapped = self.shape.idmaps();
-            self.plan_source(Path::new("/"), source, attributes, idmapped)?;
+            self.plan_source(For::Root, Path::new("/"), source, attributes, idmapped)?;
         }
         let may_make_nodes = self.shape.confined && self.shape.caller_mounts;
         if let Some(dev) = may_make_nodes.then(super::dev::template).flatten() {
             let attributes = RDONLY | NOSUID | NOEXEC;
-            self.copy_later(Path::new("/dev"), dev, attributes, false, false)?;
+            self.copy_later(For::Dev, Path::new("/dev"), dev, attributes, false, false)?;
         }
         self.mount_sources()
     }
 
     fn mount_sources(&mut self) -> Result<()> {
-        for mount in &self.config.mounts {
+        for (index, mount) in self.config.mounts.iter().enumerate() {
             let MountKind::Bind(from) = &mount.kind else { continue };
             let source = match open(from) {
                 Err(error) if mount.if_present && error.errno() == Some(Errno::ENOENT) => continue,
@@ -98,7 +98,7 @@ impl Draft<'_> {
             let mut attributes = NOSUID | NODEV;
             attributes |= if mount.read_only { RDONLY } else { 0 };
             attributes |= if mount.no_exec { NOEXEC } else { 0 };
-            self.plan_source(&mount.at, source, attributes, mount.idmapped)?;
+            self.plan_source(For::Mount(index), &mount.at, source, attributes, mount.idmapped)?;
         }
         Ok(())
     }
@@ -118,6 +118,7 @@ impl Draft<'_> {
     /// again and compares.
     fn plan_source(
         &mut self,
+        what: For,
         at: &Path,
         source: Source,
         attributes: u64,
@@ -126,12 +127,13 @@ impl Draft<'_> {
         if !self.shape.caller_mounts {
             return Ok(());
         }
-        self.copy_later(at, source.file.into(), attributes, true, idmapped)
+        self.copy_later(what, at, source.file.into(), attributes, true, idmapped)
     }
 
     /// Has each spawn copy the mount at `source`, for the child to attach.
     fn copy_later(
         &mut self,
+        what: For,
         at: &Path,
         source: OwnedFd,
         attributes: u64,
@@ -142,19 +144,18 @@ impl Draft<'_> {
         self.kept.push((Fd::slot(slot), format!("the copy of the mount for {}", at.display())));
         let name = at.display().to_string();
         let source = ireko_sys::above(10, source)?;
-        self.trees.push(Tree { source, slot, attributes, recursive, idmapped, name });
+        self.trees.push(Tree { what, source, slot, attributes, recursive, idmapped, name });
         Ok(())
     }
 
-    /// The copy that was planned for this place: its fd.
-    pub(super) fn copied(&self, at: &Path) -> Option<Fd> {
-        let name = at.display().to_string();
-        self.trees.iter().find(|tree| tree.name == name).map(|tree| Fd::slot(tree.slot))
+    /// The copy that was planned for this: its fd.
+    pub(super) fn copied(&self, what: For) -> Option<Fd> {
+        self.trees.iter().find(|tree| tree.what == what).map(|tree| Fd::slot(tree.slot))
     }
 
     /// The mount of a host path, as an fd: the caller's copy, or made here.
-    fn source(&mut self, at: &Path, from: &Path, attributes: u64, register: u32) -> Result<Fd> {
-        if let Some(fd) = self.copied(at) {
+    fn source(&mut self, what: For, from: &Path, attributes: u64, register: u32) -> Result<Fd> {
+        if let Some(fd) = self.copied(what) {
             return Ok(fd);
         }
         let source = open(from)?;
@@ -212,8 +213,8 @@ impl Draft<'_> {
             self.fresh_dirs(&rootfs)?;
             self.proc_sys_dev(&rootfs)?;
         }
-        for mount in &self.config.mounts {
-            self.mount(mount, &rootfs)?;
+        for (index, mount) in self.config.mounts.iter().enumerate() {
+            self.mount(index, mount, &rootfs)?;
         }
         if rootfs.base == Base::Host {
             let op = Op { a: ROOT.0, x: RDONLY, ..Op::new(Code::SetAttributes) };
@@ -311,7 +312,7 @@ impl Draft<'_> {
     fn directory_root(&mut self, dir: &Path, changes: &Changes) -> Result<()> {
         let read_only = *changes != Changes::Kept;
         let attributes = NOSUID | NODEV | if read_only { RDONLY } else { 0 };
-        let base = self.source(Path::new("/"), dir, attributes, register::BASE)?;
+        let base = self.source(For::Root, dir, attributes, register::BASE)?;
         if let Changes::Ephemeral(size) = changes {
             return self.overlay_root(base, dir, *size);
         }
@@ -495,17 +496,55 @@ impl Draft<'_> {
             ..Op::new(Code::OpenPath)
         };
         self.step(op, "hold the caller's root");
-        for mount in &self.config.mounts {
-            self.mount_at(mount, None)?;
+        for (index, mount) in self.config.mounts.iter().enumerate() {
+            self.mount_at(index, mount, &lexical(&mount.at)?, None)?;
         }
         Ok(())
     }
 
-    fn mount(&mut self, mount: &Mount, rootfs: &crate::Rootfs) -> Result<()> {
-        let place = self.place_of(&mount.at, rootfs);
-        self.mount_at(mount, place.as_deref())?;
-        self.mounted += 1;
+    fn mount(&mut self, index: usize, mount: &Mount, rootfs: &crate::Rootfs) -> Result<()> {
+        let at = self.followed(lexical(&mount.at)?, rootfs);
+        let shown = Path::new("/").join(&at);
+        let place = self.place_of(&shown, rootfs);
+        self.mount_at(index, mount, &at, place.as_deref())?;
+        let fresh = matches!(mount.kind, MountKind::Tmpfs) && !mount.read_only;
+        self.mounted.push((shown, fresh));
         Ok(())
+    }
+
+    /// Where a mount point's path leads: links of the tree are followed now, inside it,
+    /// and the child meets none.
+    fn followed(&self, at: PathBuf, rootfs: &crate::Rootfs) -> PathBuf {
+        let dir = match &rootfs.base {
+            Base::Host => Path::new("/"),
+            Base::Directory(dir) => dir,
+        };
+        let Ok(root) = Root::open(dir) else { return at };
+        let Ok(top) = root.resolve("/").map(|top| top.path()) else { return at };
+        let mut plain = PathBuf::new();
+        let mut rest = at.components();
+        while let Some(name) = rest.next() {
+            plain.push(name);
+            let found = match root.resolve(&plain) {
+                Ok(found) if !self.is_covered(&plain, rootfs) => found.path(),
+                _ => return plain.join(rest.as_path()),
+            };
+            match found.strip_prefix(&top) {
+                Ok(found) => plain = found.to_owned(),
+                Err(_) => return at,
+            }
+        }
+        plain
+    }
+
+    /// Whether what is seen there inside is not the tree's.
+    fn is_covered(&self, path: &Path, rootfs: &crate::Rootfs) -> bool {
+        let shown = Path::new("/").join(path);
+        let top = path.iter().next().and_then(|name| name.to_str()).unwrap_or_default();
+        self.mounted.iter().any(|(earlier, _)| shown.starts_with(earlier))
+            || self.is_fresh(top, rootfs)
+            || self.shape.confined && ["proc", "sys", "dev"].contains(&top)
+            || rootfs.base == Base::Host && !SYSTEM.contains(&top)
     }
 
     /// The tree of ours in which a mount point may be made; `None`: it must be there,
@@ -513,10 +552,9 @@ impl Draft<'_> {
     fn place_of(&self, at: &Path, rootfs: &crate::Rootfs) -> Option<PathBuf> {
         let below = |dir: &Path| at.strip_prefix(dir).is_ok_and(|rest| rest != Path::new(""));
         // What was mounted last above it decides.
-        for earlier in self.config.mounts.iter().take(self.mounted).rev() {
-            if below(&earlier.at) {
-                let fresh = matches!(earlier.kind, MountKind::Tmpfs) && !earlier.read_only;
-                return fresh.then(|| earlier.at.clone());
+        for (earlier, fresh) in self.mounted.iter().rev() {
+            if below(earlier) {
+                return fresh.then(|| earlier.clone());
             }
         }
         for (name, _, _) in EMPTY {
@@ -535,9 +573,14 @@ impl Draft<'_> {
         ours.then(|| PathBuf::from("/"))
     }
 
-    fn mount_at(&mut self, mount: &Mount, place: Option<&Path>) -> Result<()> {
+    fn mount_at(
+        &mut self,
+        index: usize,
+        mount: &Mount,
+        at: &Path,
+        place: Option<&Path>,
+    ) -> Result<()> {
         self.stage(Stage::Mount);
-        let at = lexical(&mount.at)?;
         let shown = format!("/{}", at.display());
         let mut attributes = NOSUID | NODEV;
         attributes |= if mount.read_only { RDONLY } else { 0 };
@@ -578,13 +621,13 @@ impl Draft<'_> {
                     Err(error) => return Err(error),
                     Ok(source) => source.meta.is_dir(),
                 };
-                (self.source(&mount.at, from, attributes, register::SCRATCH)?, is_dir)
+                (self.source(For::Mount(index), from, attributes, register::SCRATCH)?, is_dir)
             }
         };
         if let Some(place) = place {
-            self.make_place(place, &at, is_dir)?;
+            self.make_place(place, at, is_dir)?;
         }
-        self.attach(tree, text, false)?;
+        self.attach(tree, text, true)?;
         self.table.tree(&shown, attributes);
         Ok(())
     }
