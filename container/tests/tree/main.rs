@@ -4,7 +4,7 @@ mod closed;
 mod kit;
 mod mounts;
 mod own_mounts;
-
+mod races;
 mod rootfs;
 mod share;
-
+mod system;

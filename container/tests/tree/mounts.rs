@@ -308,6 +308,13 @@ fn order() {
     assert_eq!(said(&twice, ["list /mnt/a"]), [""]);
     let twice = host().mount(over()).mount(Mount::bind(dir.path(), "/mnt/a").read_only());
     assert_eq!(said(&twice, ["list /mnt/a"]), ["entry=file"]);
+    let other = TempDir::public();
+    fs::write(other.join("other"), "").unwrap();
+    let binds = [dir.path(), other.path()].map(|from| Mount::bind(from, "/mnt/a").read_only());
+    let [first, second] = binds;
+    assert_eq!(said(&host().mount(first).mount(second), ["list /mnt/a"]), ["entry=other"]);
+    let dev = host().mount(Mount::bind(dir.path(), "/dev").read_only());
+    assert_eq!(said(&dev, ["list /dev"]), ["entry=file"]);
     // Also over what is there by itself.
     for place in ["/tmp", "/var/tmp", "/dev/shm", "/run", "/home", "/opt"] {
         let builder = Container::builder()
