@@ -62,14 +62,16 @@ struct Effort {
     rounds: usize,
     threads: usize,
     seconds: f64,
+    /// For how long samples are taken again.
+    patience: Duration,
 }
 
 fn run() -> Result<Table, String> {
     let quick = std::env::var_os("IREKO_BENCH_QUICK").is_some();
     let effort = if quick {
-        Effort { rounds: 60, threads: 3, seconds: 0.7 }
+        Effort { rounds: 60, threads: 3, seconds: 0.7, patience: Duration::from_secs(40) }
     } else {
-        Effort { rounds: 300, threads: 5, seconds: 2.0 }
+        Effort { rounds: 300, threads: 5, seconds: 2.0, patience: Duration::from_secs(300) }
     };
     let place = Place::new()?;
     let mut table = Table::default();
@@ -79,7 +81,7 @@ fn run() -> Result<Table, String> {
         root_rows(&place, &mut sampler, &mut table)?;
     }
     user_rows(&place, &mut sampler, &mut table)?;
-    sampler.run(effort.rounds);
+    sampler.run(effort.rounds, effort.patience);
     if root {
         threads(&place, &effort, &mut sampler, &mut table)?;
     }
@@ -175,9 +177,12 @@ fn root_rows(place: &Place, sampler: &mut Sampler, table: &mut Table) -> Result<
         }
     }
 
-    let bundle = place.dir.join("bundle");
-    peers::write_bundle(&bundle, &place.data(None)?.join("rootfs"))?;
-    let bundle = bundle.to_string_lossy().into_owned();
+    let bundle = |name: &str| {
+        let path = place.dir.join(name);
+        peers::write_bundle(&path, &place.data(None)?.join("rootfs"))?;
+        Ok::<_, String>(path.to_string_lossy().into_owned())
+    };
+    let (crun, runc) = (bundle("crun-bundle")?, bundle("runc-bundle")?);
     let mut peer = |name: &str, words: &[&str], reach: f64, text: &str| match peers::find(name) {
         Some(path) => {
             let words = [&[name, path.as_str()], words].concat();
@@ -187,7 +192,7 @@ fn root_rows(place: &Place, sampler: &mut Sampler, table: &mut Table) -> Result<
             }) {
                 Ok(server) => {
                     let server = sampler.server(server);
-                    let theirs = sampler.subject(server, name);
+                    let theirs = sampler.peer(server, name);
                     table.faster_than(text, full, theirs, reach);
                 }
                 Err(error) => eprintln!("# left out: {name}: {error}"),
@@ -201,8 +206,8 @@ fn root_rows(place: &Place, sampler: &mut Sampler, table: &mut Table) -> Result<
         1.5,
         "bubblewrap, six namespaces, capabilities, filter; no masks, no limits",
     );
-    peer("crun", &[&bundle], 10.0, "crun run, full bundle");
-    peer("runc", &[&bundle], 10.0, "runc run, full bundle");
+    peer("crun", &[&crun], 10.0, "crun run, full bundle");
+    peer("runc", &[&runc], 10.0, "runc run, full bundle");
     Ok(())
 }
 
@@ -273,8 +278,8 @@ fn report(sampler: &Sampler, quick: bool) {
             continue;
         }
         let mut next = 0;
-        // Twice what the first call says that one takes: two iterations of each sample.
-        let time = PRETENCE * 2 * samples.len() as u32;
+        // A few times what the first call says that one takes, so that all fit in.
+        let time = PRETENCE * 4 * samples.len() as u32;
         criterion = criterion.sample_size(samples.len()).measurement_time(time);
         let mut group = criterion.benchmark_group("spawn");
         group.sampling_mode(criterion::SamplingMode::Flat);

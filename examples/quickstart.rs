@@ -63,10 +63,9 @@ fn run() -> Result<Output, Error> {
             _ => println!("    {item}"),
         }
     }
-    if let Some(limit) = output.enforcement.get(Feature::MemoryLimit) {
-        if limit.value.is_none() {
-            println!("\nit ran without a memory limit");
-        }
+    let limit = output.enforcement.get(Feature::MemoryLimit);
+    if limit.is_none_or(|limit| limit.value.is_none()) {
+        println!("\nit ran without a memory limit");
     }
     Ok(output)
 }

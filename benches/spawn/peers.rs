@@ -117,6 +117,9 @@ pub(crate) fn write_bundle(bundle: &Path, root: &Path) -> Result<(), String> {
         let options: Vec<&str> = options.split(',').collect();
         json!({"destination": to, "type": kind, "source": kind, "options": options})
     };
+    // A group for each: one that another has just left may still be busy.
+    let name = bundle.file_name().unwrap_or_default().to_string_lossy();
+    let group = format!("/ireko-bench-{}-{name}", std::process::id());
     let namespaces = ["mount", "network", "uts", "pid", "ipc", "cgroup"];
     let namespaces = namespaces.map(|kind| json!({"type": kind}));
     let config = json!({
@@ -141,7 +144,7 @@ pub(crate) fn write_bundle(bundle: &Path, root: &Path) -> Result<(), String> {
             mount("/dev/shm", "tmpfs", "nosuid,noexec,nodev,mode=1777,size=65536k"),
         ],
         "linux": {
-            "cgroupsPath": format!("/ireko-bench-{}", std::process::id()),
+            "cgroupsPath": group,
             "resources": {
                 "devices": devices,
                 "memory": {"limit": 64 << 20},

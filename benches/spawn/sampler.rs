@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Another user to run as.
 pub(crate) type User = Option<u32>;
@@ -63,6 +63,9 @@ impl Drop for Server {
 struct Subject {
     server: usize,
     request: String,
+    /// Somebody else's: what fails there is told, and not taken again, since those wait for
+    /// themselves.
+    peer: bool,
     samples: Vec<f64>,
 }
 
@@ -84,6 +87,18 @@ pub(crate) struct Sampler {
 
 /// Rounds that are not kept.
 const WARM_UP: usize = 5;
+/// How often a sample is taken at the most.
+const TRIES: usize = 10;
+/// Waits for a cpu that a start may have, microseconds: those of a start itself are below.
+const CALM_US: u64 = 100;
+
+/// How long something on this machine has waited for a cpu so far, microseconds; 0 where the
+/// kernel does not tell.
+fn stalled() -> u64 {
+    let text = std::fs::read_to_string("/proc/pressure/cpu").unwrap_or_default();
+    let some = text.lines().next().and_then(|line| line.split_once("total="));
+    some.and_then(|(_, total)| total.trim().parse().ok()).unwrap_or(0)
+}
 
 impl Sampler {
     pub(crate) fn server(&mut self, server: Server) -> ServerId {
@@ -97,14 +112,25 @@ impl Sampler {
             return SubjectId(at);
         }
         let request = request.to_owned();
-        self.subjects.push(Subject { server: server.0, request, samples: Vec::new() });
+        let (server, samples) = (server.0, Vec::new());
+        self.subjects.push(Subject { server, request, peer: false, samples });
         SubjectId(self.subjects.len() - 1)
+    }
+
+    /// The same, of another tool.
+    pub(crate) fn peer(&mut self, server: ServerId, request: &str) -> SubjectId {
+        let subject = self.subject(server, request);
+        self.subjects[subject.0].peer = true;
+        subject
     }
 
     /// One sample of each in every round, in a new random order. Each is asked twice in a row
     /// and the second counts, on every side alike: after the others the caches are cold, which
-    /// would measure how much code each side has.
-    pub(crate) fn run(&mut self, rounds: usize) {
+    /// would measure how much code each side has. A sample during which anything on the
+    /// machine waited for a cpu is taken again, ours and the floor's alike, while there is time.
+    pub(crate) fn run(&mut self, rounds: usize, patience: Duration) {
+        let patience = Instant::now() + patience;
+        let (mut taken, mut again) = (0, 0);
         let mut order: Vec<usize> = (0..self.subjects.len()).collect();
         let mut random = Random::new();
         for round in 0..WARM_UP + rounds {
@@ -112,16 +138,33 @@ impl Sampler {
             for &at in &order {
                 let subject = &mut self.subjects[at];
                 let server = &mut self.servers[subject.server];
-                match server.ask(&subject.request).and_then(|_| server.ask(&subject.request)) {
-                    Ok(answer) if round >= WARM_UP => subject.samples.push(answer[0]),
-                    Ok(_) => {}
-                    Err(error) => {
-                        self.failures += 1;
-                        eprintln!("# failed: {error}");
+                for left in (0..TRIES).rev() {
+                    let mut answer = server.ask(&subject.request);
+                    let waited = stalled();
+                    if answer.is_ok() {
+                        answer = server.ask(&subject.request);
                     }
+                    taken += 1;
+                    let calm = stalled().saturating_sub(waited) <= CALM_US;
+                    match answer {
+                        Ok(_)
+                            if !calm && !subject.peer && left > 0 && Instant::now() < patience =>
+                        {
+                            again += 1;
+                            continue;
+                        }
+                        Ok(answer) if round >= WARM_UP => subject.samples.push(answer[0]),
+                        Ok(_) => {}
+                        Err(error) => {
+                            self.failures += u64::from(!subject.peer);
+                            eprintln!("# failed: {error}");
+                        }
+                    }
+                    break;
                 }
             }
         }
+        eprintln!("# {taken} samples, {again} taken again");
     }
 
     pub(crate) fn samples(&self, subject: SubjectId) -> &[f64] {

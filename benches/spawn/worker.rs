@@ -13,10 +13,8 @@ use std::time::{Duration, Instant};
 /// `worker ROOTFS HEAP [PEER PROGRAM [BUNDLE]]`: answers until its input ends.
 pub(crate) fn serve(words: &[String]) -> ExitCode {
     let [root, heap, peer @ ..] = words else { return ExitCode::FAILURE };
-    if let [name, ..] = peer {
-        if name == "crun" {
-            peers::hide_unified();
-        }
+    if peer.first().is_some_and(|name| name == "crun") {
+        peers::hide_unified();
     }
     let mut worker = Worker::new(Path::new(root), peer);
     touch(heap.parse().unwrap_or(0));
