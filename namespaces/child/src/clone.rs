@@ -11,7 +11,7 @@ pub struct CloneArgs {
     pub flags: u64,
     /// Where the pidfd goes.
     pub pidfd: u64,
-    /// Unused.
+    /// What is cleared at its exec or end.
     pub child_tid: u64,
     /// Where the pid goes.
     pub parent_tid: u64,

@@ -2,7 +2,7 @@
 
 use super::helper;
 use super::recipe::{Compiled, LEAVE, MAPS, slot};
-use super::starter::Starter;
+use super::starter::{Clone, Starter};
 use crate::{Error, IdMaps, Namespaces, Result};
 use ireko_child::{MISSED, SLOTS};
 use ireko_sys::{Errno, ErrorKind, Failure, PerProcess, Pidfd, Signal};
@@ -212,8 +212,9 @@ impl<'a> Start<'a> {
             flags |= ireko_child::abi::CLONE_INTO_CGROUP;
             cgroup = dir.as_raw_fd() as u64;
         }
-        let walk = self.compiled.walk(page);
-        let cloned = starter.clone(flags, cgroup, walk, deadline);
+        let bound = self.compiled.is_helped();
+        let start = Clone { compiled: self.compiled, flags, cgroup, deadline, bound };
+        let cloned = starter.clone(start);
         if cloned.answer < 0 {
             let errno = Errno::from_raw(-cloned.answer as i32);
             starter.give_back();
@@ -243,7 +244,9 @@ impl<'a> Start<'a> {
             if gone || begun.page_errno() != 0 {
                 return Err(begun.fail(self.compiled));
             }
-            return Err(error.into());
+            let wait = |step: &Step| step.text == WAIT_FOR_MAPS;
+            let step = self.compiled.steps().iter().position(wait);
+            return Err(Failed { step, ..error.into() });
         }
         Ok(begun)
     }

@@ -5,18 +5,19 @@
 //! next, with a stack and a shared page that are used again. A fork of the host program
 //! has none of these threads and makes its own.
 
+use super::recipe::Compiled;
 use crate::Result;
 use ireko_child::{AFFINITY, CloneArgs, Page, Walk, abi, clone_onto};
 use ireko_sys::{Errno, Failure, PerProcess};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, mmap_anonymous, mprotect};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
-use std::cell::UnsafeCell;
+use std::cell::{Cell, UnsafeCell};
 use std::num::NonZeroUsize;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::ptr::NonNull;
-use std::sync::atomic::AtomicI32;
-use std::sync::atomic::Ordering::{Acquire, Relaxed};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicI32, AtomicU32};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -31,6 +32,10 @@ pub(crate) struct Starter {
     /// one that is woken run where the other is about to sleep: a futex wakes it on
     /// another cpu, which costs half as much as the start of a program.
     line: OwnedFd,
+    /// It was told to clone and has not been heard since.
+    busy: Cell<bool>,
+    /// It may run on one cpu only.
+    pinned: Cell<bool>,
 }
 
 /// What caller and starter pass to and fro.
@@ -39,6 +44,10 @@ struct Desk {
     /// Written by the kernel when the child is made, before it runs.
     pidfd: AtomicI32,
     pid: AtomicI32,
+    /// 1 while the child is on our memory: the kernel clears it and wakes who waits for
+    /// it, at exec and at the end. The thread hears of that too, and would have to pass it
+    /// on: a wake-up more.
+    here: AtomicU32,
     /// The thread's own number; 0 until it runs.
     thread: AtomicI32,
     page: NonNull<Page>,
@@ -116,6 +125,7 @@ impl Starter {
             }),
             pidfd: AtomicI32::new(-1),
             pid: AtomicI32::new(0),
+            here: AtomicU32::new(0),
             thread: AtomicI32::new(0),
             page,
             stack,
@@ -132,7 +142,7 @@ impl Starter {
             .map_err(|e| Failure::kernel("start a thread", Errno::of(&e)))?;
         // It says so when it is there.
         hear(&line);
-        Ok(Self { desk, page_fd: fd, line })
+        Ok(Self { desk, page_fd: fd, line, busy: Cell::new(false), pinned: Cell::new(false) })
     }
 
     pub(crate) fn page(&self) -> &Page {
@@ -144,10 +154,10 @@ impl Starter {
         self.page_fd.as_raw_fd()
     }
 
-    /// Binds the thread to the cpu we are on, and has the child undo that for itself:
-    /// with the mask of the calling thread, as if that had cloned it. Waking a thread on
-    /// another cpu that sleeps costs a third of a bare start.
-    fn bind(&self) {
+    /// Gives the child the mask of the calling thread, as if that had cloned it. `bound`
+    /// binds the thread to the cpu we are on until the child undoes that for itself: it
+    /// need not wake another cpu, nor be moved to one by the helper's exec.
+    fn bind(&self, bound: bool) {
         let page = self.page();
         let size = std::mem::size_of_val(&page.affinity);
         let thread = self.desk.thread.load(Relaxed);
@@ -156,6 +166,18 @@ impl Starter {
         // nobody reads them before the child does.
         unsafe {
             libc::syscall(libc::SYS_sched_getaffinity, 0, size, page.affinity.as_ptr());
+            if !bound {
+                if self.pinned.replace(false) {
+                    libc::syscall(
+                        libc::SYS_sched_setaffinity,
+                        thread,
+                        size,
+                        page.affinity.as_ptr(),
+                    );
+                }
+                return;
+            }
+            self.pinned.set(true);
             let cpu = usize::try_from(libc::sched_getcpu()).unwrap_or(0);
             if let Some(word) = one.get_mut(cpu / 64) {
                 *word = 1 << (cpu % 64);
@@ -165,44 +187,101 @@ impl Starter {
     }
 
     /// Has a child cloned and waits until it has executed something or ended. When
-    /// `deadline` passes first it is killed.
-    pub(crate) fn clone(&self, flags: u64, cgroup: u64, walk: Walk, deadline: Instant) -> Cloned {
+    /// `deadline` passes first it is killed. With `bound` the child starts on our cpu.
+    pub(crate) fn clone(&self, start: Clone<'_>) -> Cloned {
         let desk = &*self.desk;
+        // It may still be on its way back from the child before.
+        if self.busy.replace(true) {
+            hear(&self.line);
+        }
         desk.pidfd.store(-1, Relaxed);
         desk.pid.store(0, Relaxed);
+        desk.here.store(1, Relaxed);
         let args = CloneArgs {
-            flags: flags
+            flags: start.flags
                 | abi::CLONE_VM
                 | abi::CLONE_VFORK
                 | abi::CLONE_PIDFD
                 | abi::CLONE_PARENT_SETTID
+                | abi::CLONE_CHILD_CLEARTID
                 | abi::CLONE_CLEAR_SIGHAND,
             pidfd: desk.pidfd.as_ptr() as u64,
             parent_tid: desk.pid.as_ptr() as u64,
+            child_tid: desk.here.as_ptr() as u64,
             exit_signal: abi::SIGCHLD,
             stack: desk.stack.as_ptr() as u64,
             stack_size: STACK as u64,
-            cgroup,
+            cgroup: start.cgroup,
             ..CloneArgs::default()
         };
         // SAFETY: the thread does not look at the job before it is told to.
-        unsafe { *desk.job.get() = Job { args, walk, answer: 0 } };
-        self.bind();
+        unsafe {
+            *desk.job.get() = Job { args, walk: start.compiled.walk(self.page()), answer: 0 }
+        };
+        self.bind(start.bound);
         say(&self.line);
         let mut late = false;
-        while !answered(&self.line, deadline.saturating_duration_since(Instant::now()), late) {
+        loop {
+            let left = start.deadline.saturating_duration_since(Instant::now());
+            wait(&desk.here, left.clamp(SHORT, LONG));
+            if desk.here.load(Acquire) == 0 {
+                break;
+            }
+            // Woken by nothing, or the time is up; or the kernel keeps silent, as for a
+            // child whose core was dumped.
+            if self.has_answered() {
+                break;
+            }
             let pidfd = desk.pidfd.load(Acquire);
-            if pidfd >= 0 {
+            if start.deadline <= Instant::now() && pidfd >= 0 {
                 late = true;
                 // SAFETY: numbers, and no siginfo.
                 unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd, libc::SIGKILL, 0, 0) };
             }
         }
-        hear(&self.line);
-        // SAFETY: its answer gave the job back to us.
-        let answer = unsafe { (*desk.job.get()).answer };
+        // No child at all: the thread says why.
+        let mut answer = 0;
+        if desk.pidfd.load(Acquire) < 0 {
+            hear(&self.line);
+            self.busy.set(false);
+            // SAFETY: its answer gave the job back to us.
+            answer = unsafe { (*desk.job.get()).answer };
+        }
         Cloned { answer, pidfd: desk.pidfd.load(Acquire), pid: desk.pid.load(Acquire), late }
     }
+
+    /// Whether the thread is back.
+    fn has_answered(&self) -> bool {
+        let mut fd = libc::pollfd { fd: self.line.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        // SAFETY: one pollfd on this stack.
+        unsafe { libc::poll(&mut fd, 1, 0) > 0 }
+    }
+}
+
+/// What to clone.
+pub(crate) struct Clone<'c> {
+    pub(crate) compiled: &'c Compiled,
+    /// `CLONE_NEW*`, `CLONE_INTO_CGROUP`.
+    pub(crate) flags: u64,
+    /// The group's directory.
+    pub(crate) cgroup: u64,
+    pub(crate) deadline: Instant,
+    pub(crate) bound: bool,
+}
+
+/// How long the caller sleeps at a time.
+const SHORT: Duration = Duration::from_millis(10);
+const LONG: Duration = Duration::from_millis(100);
+
+/// Sleeps while the word is 1, for so long at most. The kernel's wake-up at exec is not
+/// a private one.
+fn wait(word: &AtomicU32, timeout: Duration) {
+    let spec = libc::timespec {
+        tv_sec: timeout.as_secs().try_into().unwrap_or(i64::MAX),
+        tv_nsec: timeout.subsec_nanos().into(),
+    };
+    // SAFETY: a word that outlives the call, and a timespec. Every answer means "look again".
+    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAIT, 1, &raw const spec) };
 }
 
 fn serve(desk: &Desk, line: &OwnedFd) {
@@ -221,6 +300,12 @@ fn serve(desk: &Desk, line: &OwnedFd) {
         // memory that the caller keeps until our answer.
         job.answer = unsafe { clone_onto(&job.args, &job.walk) };
         say(line);
+        if job.answer < 0 {
+            // Nobody else will.
+            desk.here.store(0, Release);
+            // SAFETY: a word that outlives the call.
+            unsafe { libc::syscall(libc::SYS_futex, desk.here.as_ptr(), libc::FUTEX_WAKE, 1) };
+        }
     }
 }
 
@@ -240,13 +325,4 @@ fn hear(line: &OwnedFd) -> bool {
             return n == 1;
         }
     }
-}
-
-/// Whether the turn comes before the time is up; after that it is asked in short steps.
-fn answered(line: &OwnedFd, left: Duration, late: bool) -> bool {
-    let left = if left.is_zero() || late { Duration::from_millis(10) } else { left };
-    let mut fd = libc::pollfd { fd: line.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-    let millis = i32::try_from(left.as_millis()).unwrap_or(i32::MAX).max(1);
-    // SAFETY: one pollfd on this stack.
-    unsafe { libc::poll(&mut fd, 1, millis) > 0 }
 }
