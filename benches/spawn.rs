@@ -193,7 +193,7 @@ fn root_rows(place: &Place, sampler: &mut Sampler, table: &mut Table) -> Result<
                 Ok(server) => {
                     let server = sampler.server(server);
                     let theirs = sampler.peer(server, name);
-                    table.faster_than(text, full, theirs, reach);
+                    table.faster_than(text, full, theirs, reach, name != "runc");
                 }
                 Err(error) => eprintln!("# left out: {name}: {error}"),
             }

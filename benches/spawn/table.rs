@@ -91,11 +91,12 @@ impl Table {
         ours: SubjectId,
         theirs: SubjectId,
         times: f64,
+        gated: bool,
     ) {
         self.peers.push(Row {
             name: name.to_owned(),
             of: (Source::Subject(theirs), Source::Subject(ours)),
-            gate: Some((times, Some(times), Better::More)),
+            gate: Some((times, gated.then_some(times), Better::More)),
             values: None,
         });
     }
