@@ -1,4 +1,5 @@
-//! `docs/spawn.md` names every step of every plan, in its place.
+//! `docs/spawn.md` names every step of every plan, in its place; `docs/status.md` names tests
+//! that exist.
 
 use ireko::capabilities::CapSet;
 use ireko::cgroups::Cpu;
@@ -6,6 +7,7 @@ use ireko::namespaces::{Namespaces, NsFd};
 use ireko::{Builder, Container, Feature, Mount, Rootfs, Size};
 use std::collections::BTreeSet;
 use std::fs::File;
+use std::path::Path;
 use testkit::{Need, TempDir, need, rootfs};
 
 /// A step as the document has it: literal pieces, anything between them.
@@ -152,4 +154,45 @@ fn root_every_step_is_named_in_the_docs() {
     };
     idle.retain(|row| !allowed(row));
     assert_eq!(idle, Vec::<String>::new(), "named, but in no plan");
+}
+
+/// Every name in backticks that looks like a test is one, and every file is there.
+#[test]
+fn the_status_names_what_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    if !root.join("docs").is_dir() {
+        // An ordinary user's copy of this program, far from the sources.
+        return;
+    }
+    let mut sources = String::new();
+    read_sources(&root, &mut sources);
+    let status = include_str!("../../docs/status.md");
+    let quoted = status.split('`').skip(1).step_by(2);
+    let mut missing = BTreeSet::new();
+    for name in quoted {
+        let is_name =
+            name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+        let tier = ["root_", "unpriv_"].iter().any(|t| name.starts_with(t) && name.len() > t.len());
+        let is_test = is_name && (tier || name.matches('_').count() > 1);
+        if is_test && !sources.contains(&format!("fn {name}(")) {
+            missing.insert(name);
+        }
+        if name.ends_with(".rs") && !root.join(name).is_file() {
+            missing.insert(name);
+        }
+    }
+    assert_eq!(missing, BTreeSet::new(), "named in docs/status.md");
+}
+
+/// Reads all Rust files of the workspace.
+fn read_sources(dir: &Path, text: &mut String) {
+    for entry in std::fs::read_dir(dir).expect("a directory").flatten() {
+        let path = entry.path();
+        let name = entry.file_name();
+        if path.is_dir() && name != "target" && !name.to_string_lossy().starts_with('.') {
+            read_sources(&path, text);
+        } else if path.extension().is_some_and(|ext| ext == "rs") {
+            text.push_str(&std::fs::read_to_string(&path).expect("text"));
+        }
+    }
 }
