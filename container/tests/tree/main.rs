@@ -1,5 +1,6 @@
 //! What a container sees of files, and what the host's files notice of it.
 
+mod binds;
 mod closed;
 mod kit;
 mod mounts;
