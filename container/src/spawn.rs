@@ -10,7 +10,8 @@ use ireko_mounts::{Attributes, Detached};
 use ireko_namespaces::start::{Failed, Pipes, Start};
 use ireko_namespaces::{IdMaps, Namespaces, NsFd};
 use ireko_sys::Errno;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
@@ -40,8 +41,7 @@ pub(crate) fn spawn(plan: &Plan, defaults: [Stdio; 3]) -> Result<Container> {
     }
     let mut passed = Vec::new();
     for (index, (_, fd)) in inner.config.fds.iter().enumerate() {
-        // Above every number that a file is put under.
-        let fd = ireko_sys::above(1024, fd).or_else(|_| ireko_sys::above(128, fd))?;
+        let fd = clear_of(&inner.config.fds, fd)?;
         start = start.slot(inner.blueprint.fd_slot(index), fd.as_raw_fd().into());
         passed.push(fd);
     }
@@ -80,6 +80,18 @@ pub(crate) fn spawn(plan: &Plan, defaults: [Stdio; 3]) -> Result<Container> {
     let enforcement = inner.enforcement(&started.missed, limits);
     let live = Live::new(inner, id, started, began, groups, claim);
     Ok(Container::new(live, pipes, enforcement, inner))
+}
+
+/// A copy under a number that no file is put under.
+fn clear_of(fds: &[(u32, Arc<OwnedFd>)], fd: &OwnedFd) -> Result<OwnedFd> {
+    let mut min = 10;
+    loop {
+        let copy = ireko_sys::above(min, fd)?;
+        if !fds.iter().any(|(number, _)| i64::from(*number) == copy.as_raw_fd().into()) {
+            return Ok(copy);
+        }
+        min = copy.as_raw_fd() + 1;
+    }
 }
 
 /// Whether the child is where it should be.

@@ -265,15 +265,16 @@ impl Draft<'_> {
         Ok(())
     }
 
-    /// Limits of the process, session, files.
-    pub(super) fn settings(&mut self) -> Result<()> {
+    /// The process's limits. With few files left the set-up itself could open none, so that
+    /// one comes late, unless it takes a privilege.
+    pub(super) fn rlimits(&mut self, late: bool) -> Result<()> {
         let config = self.config;
         let mut rlimits = config.rlimits.clone();
+        let most = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE)
+            .map_or(1024, |(_, hard)| hard);
         if self.shape.confined {
-            let hard = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE)
-                .map_or(1024, |(_, hard)| hard);
             for (resource, soft, hard) in
-                [(Resource::Core, 0, 0), (Resource::Nofile, hard.min(1024), hard.min(524_288))]
+                [(Resource::Core, 0, 0), (Resource::Nofile, most.min(1024), most.min(524_288))]
             {
                 if !rlimits.iter().any(|(known, ..)| *known == resource) {
                     rlimits.push((resource, soft, hard));
@@ -288,7 +289,7 @@ impl Draft<'_> {
             let named = config.rlimits.iter().any(|(known, ..)| *known == resource);
             let default = if named { Policy::Required } else { Policy::Preferred };
             let policy = self.policy(Feature::Rlimits, default);
-            if policy == Policy::Off {
+            if policy == Policy::Off || late != (resource == Resource::Nofile && hard <= most) {
                 continue;
             }
             self.feature(Stage::Process, Feature::Rlimits, policy);
@@ -296,6 +297,13 @@ impl Draft<'_> {
             let word = |n: u64| if n == u64::MAX { "unlimited".into() } else { n.to_string() };
             self.step(op, format!("limit {resource:?} to {}:{}", word(soft), word(hard)));
         }
+        Ok(())
+    }
+
+    /// Limits of the process, session, files.
+    pub(super) fn settings(&mut self) -> Result<()> {
+        let config = self.config;
+        self.rlimits(false)?;
         self.stage(Stage::Process);
         if let Some(increment) = config.nice {
             let op = Op { x: i64::from(increment) as u64, ..Op::new(Code::Nice) };
@@ -311,6 +319,18 @@ impl Draft<'_> {
         }
         self.stage(Stage::Process);
         self.step(Op::new(Code::CloseOnExec), "close every other file at exec");
+        if self.shape.helped && !config.fds.is_empty() {
+            let numbers: Vec<u32> = config.fds.iter().map(|(number, _)| *number).collect();
+            let tag = self.tag();
+            self.recipe.keep_socket_clear_of(&numbers, tag);
+        }
+        Ok(())
+    }
+
+    /// Files under numbers that the set-up itself may have used until now.
+    pub(super) fn passed_files(&mut self) -> Result<()> {
+        let config = self.config;
+        self.stage(Stage::Process);
         for (index, (number, _)) in config.fds.iter().enumerate() {
             if *number < 3 {
                 return Err(Error::invalid(

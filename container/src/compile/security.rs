@@ -7,8 +7,8 @@ use ireko_namespaces::start::{Code, Fd, Op, flag, slot};
 use ireko_seccomp::{Action, Arch, Profile, Program};
 
 impl Draft<'_> {
-    /// Bounding set, ids, capabilities, parent's death, directory, umask, signals,
-    /// no-new-privs, filter.
+    /// Bounding set, ids, capabilities, parent's death, directory, umask, signals, files
+    /// that are passed on, no-new-privs, filter.
     pub(super) fn privileges(&mut self) -> Result<()> {
         let config = self.config;
         let confined = self.shape.confined;
@@ -87,6 +87,8 @@ impl Draft<'_> {
         let bare = (1 << (libc::SIGPIPE - 1), "unblock signals, and reset SIGPIPE");
         let (reset, text) = if confined { (u64::MAX, "unblock and reset signals") } else { bare };
         self.step(Op { x: reset, ..Op::new(Code::Signals) }, text);
+        self.passed_files()?;
+        self.rlimits(true)?;
         self.refuse_off(Feature::NoNewPrivileges, ".dangerously_allow_new_privileges()")?;
         if confined && !config.new_privileges || !filters.is_empty() && !early {
             let policy = self.policy(Feature::NoNewPrivileges, Policy::Required);

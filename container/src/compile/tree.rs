@@ -247,6 +247,17 @@ impl Draft<'_> {
     /// The container's procfs, detached: it also serves for settings and checks.
     fn make_proc(&mut self) -> Result<()> {
         let new_pid = self.shape.has(Namespaces::PID);
+        if !self.shape.confined && !self.shape.has(Namespaces::MOUNT) {
+            // Nothing was mounted since the caller looked, nor can anything be.
+            let op = Op {
+                a: Fd::CWD.0,
+                b: self.recipe.text("/proc")?,
+                c: register::PROC,
+                ..Op::new(Code::OpenPath)
+            };
+            self.step(op, "hold the caller's procfs");
+            return Ok(());
+        }
         if !new_pid && !self.caller_could_mount_proc() {
             // A fresh one is refused in a pid namespace that is not ours: the host's.
             let op = Op {

@@ -91,6 +91,8 @@ pub enum Code {
     KeepFd,
     /// Makes `a` the fd number `b`.
     PutFd,
+    /// Keeps `a` open under one more number, which is none of the `y` numbers at `x`.
+    StepAside,
     /// Lets the helper keep the capabilities `x` over its exec.
     KeepCapabilities,
     /// Executes the helper `a`.

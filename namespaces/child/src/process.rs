@@ -98,6 +98,24 @@ pub(crate) fn put_fd(s: &State<'_>, op: &Op, act: bool) -> Outcome {
     holds(crate::mount::same_file(fd, op.b as i32)?)
 }
 
+pub(crate) fn step_aside(s: &State<'_>, op: &Op, act: bool) -> Outcome {
+    let fd = s.fd(Fd(op.a))?;
+    let numbers = s.at(op.x as u32).cast::<u32>();
+    while act {
+        let other = call!(nr::FCNTL, fd, F_DUPFD_CLOEXEC, 10)?;
+        let mut i = 0;
+        // SAFETY: `run`'s caller promises `y` numbers at `x`.
+        while i < op.y as usize && unsafe { *numbers.wrapping_add(i) } as usize != other {
+            i = i.wrapping_add(1);
+        }
+        if i == op.y as usize {
+            return Ok(());
+        }
+        // That one stays open, so that the next answer is another.
+    }
+    Err(EUCLEAN)
+}
+
 #[repr(C)]
 struct CapHeader {
     version: u32,

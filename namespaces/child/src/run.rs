@@ -117,6 +117,7 @@ fn take(s: &mut State<'_>, op: &Op) -> Outcome {
         Code::JoinNamespace => process::join_namespace(s, op, act),
         Code::KeepFd => process::keep_fd(s, op, act),
         Code::PutFd => process::put_fd(s, op, act),
+        Code::StepAside => process::step_aside(s, op, act),
         Code::KeepCapabilities => process::keep_capabilities(op, act),
         Code::ExecHelper => process::exec_helper(s, op, act),
         Code::Undumpable => process::undumpable(act),

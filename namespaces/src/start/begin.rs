@@ -1,7 +1,7 @@
 //! The hand-shake, on the caller's side.
 
 use super::helper;
-use super::recipe::{Compiled, LEAVE, MAPS, slot};
+use super::recipe::{Compiled, LEAVE, MAPS, Step, WAIT_FOR_MAPS, slot};
 use super::starter::{Clone, Starter};
 use crate::{Error, IdMaps, Namespaces, Result};
 use ireko_child::{MISSED, SLOTS};

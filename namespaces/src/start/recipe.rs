@@ -29,6 +29,9 @@ pub mod slot {
 pub(super) const MAPS: u8 = b'm';
 pub(super) const LEAVE: u8 = b'x';
 
+/// The step in which the child waits for the first of them.
+pub(super) const WAIT_FOR_MAPS: &str = "wait until the caller has written the id maps";
+
 /// What a step is, for those who read the plan.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -198,12 +201,24 @@ impl Recipe {
 
     /// Adds the wait for the caller's first word: it has written the id maps.
     pub fn wait_for_maps(&mut self, tag: u32) {
-        self.wait_for(MAPS, tag, "wait until the caller has written the id maps");
+        self.wait_for(MAPS, tag, WAIT_FOR_MAPS);
     }
 
     /// Adds the wait for the caller's last word: what is seen from outside is as planned.
     pub fn wait_for_leave(&mut self, tag: u32) {
         self.wait_for(LEAVE, tag, "wait until the caller has seen groups, limits and namespaces");
+    }
+
+    /// Lets the caller see the exec though files are put under these numbers before it:
+    /// the socket may have one of them.
+    pub fn keep_socket_clear_of(&mut self, numbers: &[u32], tag: u32) {
+        let op = Op {
+            a: HELD_SOCKET as u32,
+            x: self.numbers(numbers).into(),
+            y: numbers.len() as u64,
+            ..Op::new(Code::StepAside)
+        };
+        self.push(op, tag, "hold the line to the caller under another number");
     }
 
     fn wait_for(&mut self, word: u8, tag: u32, text: &str) {
