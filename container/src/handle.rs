@@ -78,7 +78,9 @@ impl Live {
             ended_by: AtomicU8::new(NOBODY),
             rest: Mutex::new(Rest { timers: Vec::new(), groups, claim, status: None }),
         });
-        let wall = inner.config.timeout.map(|timeout| timers::wall(&live, began + timeout));
+        // One that is past all time is none.
+        let end = inner.config.timeout.and_then(|timeout| began.checked_add(timeout));
+        let wall = end.map(|end| timers::wall(&live, end));
         let cpu = inner.config.cpu_time.map(|limit| timers::cpu(&live, limit));
         live.rest().timers.extend(wall.into_iter().chain(cpu));
         live

@@ -35,10 +35,13 @@ impl Errno {
         Self(nix::errno::Errno::last_raw())
     }
 
-    /// The number in an `io::Error`, `EIO` where it holds none.
+    /// The number in an `io::Error`. Where it holds none: `EINVAL` for what std refuses
+    /// itself, such as a path with a NUL byte, else `EIO`.
     #[must_use]
     pub fn of(error: &std::io::Error) -> Self {
-        Self(error.raw_os_error().unwrap_or(libc::EIO))
+        let refused = error.kind() == std::io::ErrorKind::InvalidInput;
+        let without = if refused { libc::EINVAL } else { libc::EIO };
+        Self(error.raw_os_error().unwrap_or(without))
     }
 
     /// The kernel's name for it: `EPERM`.

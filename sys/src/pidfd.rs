@@ -126,7 +126,8 @@ impl Pidfd {
     /// # Errors
     /// `Kernel`, should poll fail.
     pub fn poll(&self, timeout: Option<Duration>) -> Result<bool> {
-        let deadline = timeout.map(|t| std::time::Instant::now() + t);
+        // What is too long for a deadline is for ever.
+        let deadline = timeout.and_then(|t| std::time::Instant::now().checked_add(t));
         loop {
             let left = deadline.map(|d| d.saturating_duration_since(std::time::Instant::now()));
             let spec = left.map(|l| libc::timespec {
