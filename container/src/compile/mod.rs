@@ -2,10 +2,13 @@
 
 mod dev;
 mod environment;
+mod fresh;
 mod masks;
+mod points;
 mod process;
 mod security;
 mod shape;
+mod sources;
 mod system;
 mod table;
 mod tree;
