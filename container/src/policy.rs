@@ -61,6 +61,24 @@ pub enum Feature {
     IdMappedRootfs,
 }
 
+impl Feature {
+    /// Of what is part of the boundary, the call that says by name that it is given up.
+    pub(crate) fn exception(self) -> Option<String> {
+        Some(match self {
+            Self::Namespaces(kinds) => {
+                let names: Vec<String> =
+                    kinds.iter_names().map(|(name, _)| format!("Namespaces::{name}")).collect();
+                format!(".share({})", names.join(" | "))
+            }
+            Self::Capabilities => ".capabilities(CapSet::all())".into(),
+            Self::Seccomp => ".dangerously_disable_seccomp()".into(),
+            Self::NoNewPrivileges => ".dangerously_allow_new_privileges()".into(),
+            Self::MaskedPaths => ".dangerously_unmask_proc()".into(),
+            _ => return None,
+        })
+    }
+}
+
 impl fmt::Display for Feature {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -53,7 +53,7 @@ impl From<Errno> for ErrorKind {
 /// opaque `Error` of its own: [`error!`](crate::error!) writes that type.
 #[doc(hidden)]
 #[derive(Debug, thiserror::Error)]
-#[error("{operation}{}", reason.as_ref().map(|r| format!(": {r}")).or(errno.map(|e| format!(": {e}"))).unwrap_or_default())]
+#[error("{}", self.line())]
 pub struct Failure {
     /// The sort of failure.
     pub kind: ErrorKind,
@@ -92,6 +92,20 @@ impl Failure {
             reason: Some(reason.into()),
             remedy: None,
         }
+    }
+
+    /// All of it in one line, whatever a path in it holds.
+    fn line(&self) -> String {
+        let why = match (&self.reason, self.errno) {
+            (Some(reason), _) => format!(": {reason}"),
+            (None, Some(errno)) => format!(": {errno}"),
+            (None, None) => String::new(),
+        };
+        let mut line = String::new();
+        for c in self.operation.chars().chain(why.chars()) {
+            if c.is_control() { line.extend(c.escape_default()) } else { line.push(c) }
+        }
+        line
     }
 
     /// With what to do about it.

@@ -105,8 +105,9 @@ impl Builder {
         self.policy(feature, Policy::Preferred)
     }
 
-    /// What to do where the host lacks something. `Off` is `Invalid` for what has
-    /// a `dangerously_` call, and for namespaces, which are shared by `share`.
+    /// What to do where the host lacks something. `Preferred` and `Off` are `Invalid`
+    /// for what is part of the boundary: capabilities and what has a `dangerously_` call,
+    /// and namespaces, which are shared by `share`.
     pub fn policy(mut self, feature: Feature, policy: Policy) -> Self {
         self.0.policies.retain(|(known, _)| *known != feature);
         self.0.policies.push((feature, policy));

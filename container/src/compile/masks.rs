@@ -32,13 +32,6 @@ impl Draft<'_> {
         }
         let policy = self.policy(Feature::MaskedPaths, Policy::Required);
         self.feature(Stage::Mount, Feature::MaskedPaths, policy);
-        if policy == Policy::Off {
-            return Err(crate::Error::invalid(
-                "switch off masked paths",
-                "it is part of the boundary",
-            )
-            .with_remedy("say so by name: .dangerously_unmask_proc()"));
-        }
         for path in HIDDEN {
             let entry = self.table.may(&format!("/{path}"), RDONLY | NOSUID | NOEXEC);
             let (tree, below) = tree_of(path);

@@ -169,6 +169,7 @@ impl Draft<'_> {
 
 impl Blueprint {
     pub(crate) fn new(config: &Config, place: &Place) -> Result<Self> {
+        boundary_stays(config)?;
         let shape = Shape::of(config)?;
         let mut draft = Draft {
             config,
@@ -286,6 +287,19 @@ impl Blueprint {
         }
         items
     }
+}
+
+/// What confines is not given up by a policy, but by a call whose name says so.
+fn boundary_stays(config: &Config) -> Result<()> {
+    for (feature, policy) in &config.policies {
+        if let (Some(call), Policy::Preferred | Policy::Off) = (feature.exception(), policy) {
+            let how = if *policy == Policy::Off { "switch off" } else { "do without" };
+            let what = format!("{how} {feature}");
+            return Err(Error::invalid(what, "it is part of the boundary")
+                .with_remedy(format!("say so by name: {call}")));
+        }
+    }
+    Ok(())
 }
 
 /// A NUL byte somewhere, found by the layer below.

@@ -20,7 +20,6 @@ impl Draft<'_> {
         let set = config.capabilities.or(confined.then_some(CapSet::STANDARD));
         let user = self.shape.user.clone();
         let caps_required = self.policy(Feature::Capabilities, Policy::Required);
-        self.refuse_off(Feature::Capabilities, ".capabilities(CapSet::all())")?;
         if let Some(set) = set {
             self.feature(Stage::Security, Feature::Capabilities, caps_required);
             let op = Op { x: set.bits(), ..Op::new(Code::Bounding) };
@@ -89,7 +88,6 @@ impl Draft<'_> {
         self.step(Op { x: reset, ..Op::new(Code::Signals) }, text);
         self.passed_files()?;
         self.rlimits(true)?;
-        self.refuse_off(Feature::NoNewPrivileges, ".dangerously_allow_new_privileges()")?;
         if confined && !config.new_privileges || !filters.is_empty() && !early {
             let policy = self.policy(Feature::NoNewPrivileges, Policy::Required);
             self.feature(Stage::Security, Feature::NoNewPrivileges, policy);
@@ -101,19 +99,7 @@ impl Draft<'_> {
         Ok(())
     }
 
-    fn refuse_off(&self, feature: Feature, instead: &str) -> Result<()> {
-        if self.policy(feature, Policy::Required) == Policy::Off {
-            return Err(Error::invalid(
-                format!("switch off {feature}"),
-                "it is part of the boundary",
-            )
-            .with_remedy(format!("say so by name: {instead}")));
-        }
-        Ok(())
-    }
-
     fn filters(&self) -> Result<Vec<(Program, &'static str)>> {
-        self.refuse_off(Feature::Seccomp, ".dangerously_disable_seccomp()")?;
         let config = self.config;
         if config.no_filter {
             if config.profile.is_some() || !config.programs.is_empty() {
