@@ -31,8 +31,9 @@ pub(crate) fn spawn(plan: &Plan, defaults: [Stdio; 3]) -> Result<Container> {
     let copies = copies(inner, claim.as_ref(), maps)?;
     let (pipes, streams) =
         Pipes::open(&plan.stdio, defaults).map_err(|e| Error::from(e).at(Stage::Process))?;
-    let mut start =
-        Start::new(&inner.compiled, inner.blueprint.shape.cloned()).stdio(streams.fds());
+    let mut start = Start::new(&inner.compiled, inner.blueprint.shape.cloned())
+        .stdio(streams.fds())
+        .name(id.as_str());
     if let Some(maps) = maps {
         start = start.id_maps(maps);
     }

@@ -78,7 +78,7 @@ impl Builder {
         self.user_ns()
     }
 
-    /// At most 64 bytes. Default: the start of its id.
+    /// At most 64 bytes. Default: its id.
     pub fn hostname(mut self, name: impl Into<String>) -> Self {
         self.0.hostname = Some(name.into());
         self

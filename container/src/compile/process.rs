@@ -88,13 +88,21 @@ impl Draft<'_> {
     /// What needs no id yet, the wait for the maps, and what they allow.
     pub(super) fn beginnings(&mut self) -> Result<()> {
         self.stage(Stage::Process);
-        if let Some(name) = &self.config.hostname {
-            check_name(name)?;
-            let op = Op {
-                a: self.recipe.text(name).map_err(bad_text("a host name"))?,
-                ..Op::new(Code::HostName)
-            };
-            self.step(op, format!("set the host name to {name}"));
+        match &self.config.hostname {
+            Some(name) => {
+                check_name(name)?;
+                let op = Op {
+                    a: self.recipe.text(name).map_err(bad_text("a host name"))?,
+                    flags: flag::EQUAL,
+                    ..Op::new(Code::HostName)
+                };
+                self.step(op, format!("set the host name to {name}"));
+            }
+            // The host's own tells where one is.
+            None if self.shape.confined && self.shape.has(Namespaces::UTS) => {
+                self.step(Op::new(Code::HostName), "set the host name to its id");
+            }
+            None => {}
         }
         if let Some(name) = &self.config.domainname {
             check_name(name)?;

@@ -35,7 +35,7 @@ impl Draft<'_> {
                 crate::reach::refuse_in_reach(dir)?;
             }
             let read_only = rootfs.changes != Changes::Kept;
-            let attributes = NOSUID | NODEV | if read_only { RDONLY } else { 0 };
+            let attributes = self.of_tree() | if read_only { RDONLY } else { 0 };
             let idmapped = self.shape.idmaps();
             self.plan_source(For::Root, Path::new("/"), source, attributes, idmapped)?;
         }
@@ -81,6 +81,11 @@ impl Draft<'_> {
             self.plan_source(For::Mount(index), &mount.at, source, attributes, mount.idmapped)?;
         }
         Ok(())
+    }
+
+    /// Attributes of what `/` is made of: no set-user-id unless that is what was asked for.
+    pub(super) fn of_tree(&self) -> u64 {
+        if self.config.new_privileges { NODEV } else { NOSUID | NODEV }
     }
 
     pub(super) fn is_owner_mapped(&self, meta: &Metadata) -> bool {

@@ -1,6 +1,6 @@
 //! The host's system directories, shown so that nothing in them can be talked to.
 
-use super::table::{NODEV, NOEXEC, NOSUID, RDONLY};
+use super::table::{NOEXEC, NOSUID, RDONLY};
 use super::tree::ROOT;
 use super::{Draft, Maps, register};
 use crate::{Error, Result, Stage};
@@ -45,12 +45,12 @@ impl Draft<'_> {
             a: self.recipe.text("overlay")?,
             b: self.recipe.list(&options)?,
             c: register::SCRATCH,
-            x: RDONLY | NOSUID | NODEV,
+            x: RDONLY | self.of_tree(),
             ..Op::new(Code::NewFs)
         };
         self.step(op, format!("lay a read-only overlay over the host's /{name}"));
         self.attach(Fd::register(register::SCRATCH), name, false)?;
-        self.table.must(&format!("/{name}"), RDONLY | NOSUID | NODEV);
+        self.table.must(&format!("/{name}"), RDONLY | self.of_tree());
         Ok(())
     }
 
@@ -58,7 +58,7 @@ impl Draft<'_> {
     /// a read-only copy, and what is mounted, listens or waits below covered one by one.
     /// What is made there later is not.
     fn show_covered(&mut self, name: &str, path: &Path, below: &[PathBuf]) -> Result<()> {
-        let attributes = RDONLY | NOSUID | NODEV;
+        let attributes = RDONLY | self.of_tree();
         let op = Op {
             a: Fd::CWD.0,
             b: self.recipe.text(path)?,
@@ -86,7 +86,8 @@ impl Draft<'_> {
                 Error::invalid(format!("cover {}", at.display()), "its name is not UTF-8")
             })?;
             // What is covered is still there, below.
-            self.table.may(shown, RDONLY | NOSUID | NODEV);
+            let attributes = RDONLY | self.of_tree();
+            self.table.may(shown, attributes);
             let entry = self.table.may(shown, RDONLY | NOSUID | NOEXEC);
             let op = Op {
                 a: ROOT.0,

@@ -158,7 +158,7 @@ impl Draft<'_> {
 
     fn directory_root(&mut self, dir: &Path, changes: &Changes) -> Result<()> {
         let read_only = *changes != Changes::Kept;
-        let attributes = NOSUID | NODEV | if read_only { RDONLY } else { 0 };
+        let attributes = self.of_tree() | if read_only { RDONLY } else { 0 };
         let base = self.source(For::Root, dir, attributes, register::BASE)?;
         if let Changes::Ephemeral(size) = changes {
             return self.overlay_root(base, dir, *size);
@@ -200,12 +200,12 @@ impl Draft<'_> {
             a: self.recipe.text("overlay")?,
             b: self.recipe.list(options)?,
             c: register::ROOT,
-            x: NOSUID | NODEV,
+            x: self.of_tree(),
             ..Op::new(Code::NewFs)
         };
         self.step(op, "lay an overlay over both");
         self.attach_outside(ROOT, "/", "put it over /")?;
-        self.table.must("/", NOSUID | NODEV);
+        self.table.must("/", self.of_tree());
         Ok(())
     }
 

@@ -19,7 +19,7 @@ mod text;
 
 pub use op::{Code, Fd, Identity, Op, flag};
 pub use page::{
-    HELD_PAGE, HELD_PLAN, HELD_SOCKET, Header, MAPPED_AT, MISSED, Page, SLOTS, VERSION,
+    HELD_PAGE, HELD_PLAN, HELD_SOCKET, Header, MAPPED_AT, MISSED, NAME, Page, SLOTS, VERSION,
 };
 pub use run::{Walk, run};
 

@@ -17,6 +17,7 @@ mod text;
 pub use clone::{CloneArgs, clone_onto};
 pub use op::{Code, Fd, Identity, Op, flag};
 pub use page::{
-    AFFINITY, HELD_PAGE, HELD_PLAN, HELD_SOCKET, Header, MAPPED_AT, MISSED, Page, SLOTS, VERSION,
+    AFFINITY, HELD_PAGE, HELD_PLAN, HELD_SOCKET, Header, MAPPED_AT, MISSED, NAME, Page, SLOTS,
+    VERSION,
 };
 pub use run::{Walk, run};

@@ -99,7 +99,7 @@ pub enum Code {
     ExecHelper,
     /// Nobody may trace or read this process.
     Undumpable,
-    /// Host name: text `a`.
+    /// Host name: text `a`, or with no EQUAL the name of this spawn.
     HostName,
     /// Domain name: text `a`.
     DomainName,

@@ -6,6 +6,8 @@ use core::sync::atomic::{AtomicI32, AtomicI64, AtomicU16, AtomicU32, AtomicU64};
 pub const SLOTS: usize = 96;
 /// Words of a cpu mask: 1,024 cpus.
 pub const AFFINITY: usize = 16;
+/// Words of a name: 64 bytes and a NUL.
+pub const NAME: usize = 9;
 /// How many ops can note that they failed where that is not an error.
 pub const MISSED: usize = 384;
 
@@ -22,6 +24,8 @@ pub struct Page {
     pub note: AtomicU32,
     /// The cpus that the calling thread may run on.
     pub affinity: [AtomicU64; AFFINITY],
+    /// Its name, ended by a NUL.
+    pub name: [AtomicU64; NAME],
     /// File descriptors and ids of this spawn.
     pub slots: [AtomicI64; SLOTS],
     /// By op: the errno of one that was tried and preferred.

@@ -101,7 +101,10 @@ pub(crate) fn put_fd(s: &State<'_>, op: &Op, act: bool) -> Outcome {
 pub(crate) fn step_aside(s: &State<'_>, op: &Op, act: bool) -> Outcome {
     let fd = s.fd(Fd(op.a))?;
     let numbers = s.at(op.x as u32).cast::<u32>();
-    while act {
+    if !act {
+        return Err(EUCLEAN);
+    }
+    loop {
         let other = call!(nr::FCNTL, fd, F_DUPFD_CLOEXEC, 10)?;
         let mut i = 0;
         // SAFETY: `run`'s caller promises `y` numbers at `x`.
@@ -113,7 +116,6 @@ pub(crate) fn step_aside(s: &State<'_>, op: &Op, act: bool) -> Outcome {
         }
         // That one stays open, so that the next answer is another.
     }
-    Err(EUCLEAN)
 }
 
 #[repr(C)]
@@ -207,7 +209,8 @@ pub(crate) fn undumpable(act: bool) -> Outcome {
 
 pub(crate) fn name(s: &State<'_>, op: &Op, act: bool, host: bool) -> Outcome {
     const FIELD: usize = 65;
-    let text = s.text(op.a);
+    let of_spawn = host && op.flags & flag::EQUAL == 0;
+    let text = if of_spawn { s.name() } else { s.text(op.a) };
     let wanted = text.bytes();
     if act {
         let call = if host { nr::SETHOSTNAME } else { nr::SETDOMAINNAME };

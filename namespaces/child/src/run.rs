@@ -57,6 +57,12 @@ impl State<'_> {
         unsafe { Text::new(self.at(offset)) }
     }
 
+    /// The name of this spawn.
+    pub(crate) fn name(&self) -> Text {
+        // SAFETY: the caller has put one there, and a NUL behind it.
+        unsafe { Text::new(self.page().name.as_ptr().cast()) }
+    }
+
     pub(crate) fn fd(&self, fd: Fd) -> Result<i32, i32> {
         let fd = match fd.kind() {
             Kind::Cwd => return Ok(crate::abi::AT_FDCWD),

@@ -4,7 +4,7 @@ use super::helper;
 use super::recipe::{Compiled, LEAVE, MAPS, Step, WAIT_FOR_MAPS, slot};
 use super::starter::{Clone, Starter};
 use crate::{Error, IdMaps, Namespaces, Result};
-use ireko_child::{MISSED, SLOTS};
+use ireko_child::{MISSED, NAME, SLOTS};
 use ireko_sys::{Errno, ErrorKind, Failure, PerProcess, Pidfd, Signal};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -27,6 +27,7 @@ pub struct Start<'a> {
     stdio: [Option<RawFd>; 3],
     maps: Option<&'a IdMaps>,
     patience: Duration,
+    name: &'a str,
 }
 
 /// A start that is under way: the child exists and waits for our word. Dropping it
@@ -94,6 +95,7 @@ impl<'a> Start<'a> {
             stdio: [None; 3],
             maps: None,
             patience: PATIENCE,
+            name: "",
         }
     }
 
@@ -106,6 +108,13 @@ impl<'a> Start<'a> {
     /// What a slot holds: from [`slot::FREE`] on.
     pub fn slot(mut self, index: u32, value: i64) -> Self {
         self.slots.push((index, value));
+        self
+    }
+
+    /// The name of this one, for a host name that is not in the plan: 64 bytes at most, of
+    /// which the rest is left out.
+    pub fn name(mut self, name: &'a str) -> Self {
+        self.name = name;
         self
     }
 
@@ -154,6 +163,13 @@ impl<'a> Start<'a> {
         let page = starter.page();
         page.step.store(0, Relaxed);
         page.errno.store(0, Relaxed);
+        let mut name = [0u8; NAME * 8];
+        for (place, byte) in name.iter_mut().take(64).zip(self.name.bytes()) {
+            *place = byte;
+        }
+        for (word, bytes) in page.name.iter().zip(name.as_chunks::<8>().0) {
+            word.store(u64::from_ne_bytes(*bytes), Relaxed);
+        }
         page.note.store(0, Relaxed);
         for index in 0..self.compiled.steps().len().min(MISSED) {
             page.missed[index].store(0, Relaxed);
