@@ -97,6 +97,7 @@ fn plans(root: &testkit::Rootfs) -> Vec<Builder> {
         shell().dangerously_allow_new_privileges(),
         shell().dangerously_disable_seccomp().dangerously_unmask_proc(),
         Container::bare().command("/bin/true"),
+        Container::bare().command("/bin/true").oom_score_adj(1),
         Container::bare().command("/bin/true").user_ns().mount_ns().oom_score_adj(1),
     ]
 }
