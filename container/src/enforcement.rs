@@ -54,7 +54,7 @@ pub struct Item {
     pub asked: Policy,
     /// How much of it is in force.
     pub got: Extent,
-    /// The value in force, as read back: `67108864`, say.
+    /// The value in force, as read back: `64 MiB`, say.
     pub value: Option<String>,
     /// Why not all.
     pub why: Option<Reason>,

@@ -137,7 +137,7 @@ impl Live {
             usage.cpu_user = reaped.cpu_user;
             usage.cpu_system = reaped.cpu_system;
         }
-        usage.max_rss = (reaped.max_rss > 0).then(|| Size::bytes(reaped.max_rss));
+        usage.max_rss = (reaped.max_rss > own_rss()).then(|| Size::bytes(reaped.max_rss));
         let by = self.ended_by.load(Ordering::Acquire);
         let status = ExitStatus { raw: reaped.status, cause: cause(by, &reaped, oom), oom, usage };
         if self.pid_ns {
@@ -153,12 +153,20 @@ impl Live {
     }
 }
 
+/// The most that this program itself had. A child that shares its memory up to exec is
+/// said to have had as much.
+fn own_rss() -> u64 {
+    let own = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_SELF);
+    own.map_or(0, |own| u64::try_from(own.max_rss()).unwrap_or(0) << 10)
+}
+
 fn cause(by: u8, reaped: &Reaped, oom: Option<OomScope>) -> Cause {
     use std::os::unix::process::ExitStatusExt;
     let signal = reaped.status.signal().and_then(|n| Signal::try_from(n).ok());
     let killed = signal == Some(Signal::KILL);
     match by {
-        STOP => return Cause::Stopped { killed: false },
+        // A limit of time may have come before the end of the grace.
+        STOP => return Cause::Stopped { killed },
         KILL => return Cause::Stopped { killed: true },
         WALL if killed => return Cause::TimedOut(Clock::Wall),
         CPU if killed => return Cause::TimedOut(Clock::Cpu),

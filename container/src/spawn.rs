@@ -65,14 +65,13 @@ pub(crate) fn spawn(plan: &Plan, defaults: [Stdio; 3]) -> Result<Container> {
     // take the same steps, which the kernel then answers as it did.
     let limits = inner.place.report(groups.as_ref());
     if !inner.seen.load(Ordering::Acquire) {
-        if let Err(error) = look(inner, groups.as_ref(), begun.pid()) {
-            // One that a step has ended is in no group and no namespace any more.
-            return Err(match begun.has_ended().then(|| begun.go(&inner.compiled)) {
-                Some(Err(failed)) => explained(failed),
-                _ => error,
-            });
+        match look(inner, groups.as_ref(), begun.pid()) {
+            Ok(()) => inner.seen.store(true, Ordering::Release),
+            // One that has ended, in a step or with its program, is in no group and no
+            // namespace any more: its steps tell.
+            Err(_) if begun.has_ended() => {}
+            Err(error) => return Err(error),
         }
-        inner.seen.store(true, Ordering::Release);
     }
     let started = begun.go(&inner.compiled).map_err(explained)?;
     let began = Instant::now();

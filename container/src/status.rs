@@ -136,7 +136,8 @@ pub struct Usage {
     pub throttled: Option<Duration>,
     /// Most memory in use at once, file cache included; counted with a memory limit.
     pub memory_peak: Option<Size>,
-    /// The largest resident set of one process that was waited for.
+    /// The largest resident set of one process that was waited for. `None` as well where
+    /// that of this program itself was larger: the kernel then tells of no other.
     pub max_rss: Option<Size>,
     /// Processes killed for want of memory.
     pub oom_kills: Option<u64>,
