@@ -60,6 +60,11 @@ fn names() {
     assert_eq!([report.get("hostname"), report.get("domainname")], ["the-inside", "the.domain"]);
     assert_eq!(host(), before);
     drop(container);
+    // By default it is its id's start, never the host's.
+    let (container, lines) = running(confined(["seq", "report", ",", "pause"]), "env.PATH");
+    let report = Report::parse(&lines.join("\n"));
+    assert!(container.id().as_str().starts_with(report.get("hostname")), "{report:?}");
+    drop(container);
     // Shared, it is the host's.
     let shared = Report::of(&confined(["report"]).share(Namespaces::UTS));
     assert_eq!(shared.get("hostname"), before[0]);

@@ -117,9 +117,12 @@ fn root_dangerous_calls_do_what_they_say() {
     std::fs::set_permissions(program, mode).unwrap();
     let start = || in_root(&root, ["report"]).command("/bin/set-user-id").user((1000, 1000));
     assert_eq!(Report::of(&start()).get("euid"), "1000");
-    // The tree is nosuid all the same.
     let allowed = Report::of(&start().dangerously_allow_new_privileges());
-    assert_eq!([allowed.get("euid"), allowed.get("NoNewPrivs")], ["1000", "0"]);
+    assert_eq!([allowed.get("uid"), allowed.get("euid")], ["1000", "0"]);
+    assert_eq!(allowed.get("NoNewPrivs"), "0");
+    // What is bound stays so: it gains the container's root, no more.
+    assert_eq!(allowed.sets()[3], standard);
+    assert_eq!(allowed.sets()[1] & !standard, 0);
     let error =
         invalid(&confined(["true"]).dangerously_disable_seccomp().seccomp(Profile::standard()));
     assert!(error.to_string().contains("given and disabled"), "{error}");
