@@ -138,6 +138,18 @@ fn root_drop_removes_the_groups() {
 }
 
 #[test]
+fn root_a_bare_start_that_ends_at_once_was_in_its_group() {
+    need!(root, cgroup);
+    // It may be gone before anybody has looked where it is.
+    for n in 0..100 {
+        let builder = bare(["exit", "6"]).pids_limit(5);
+        let status = builder.status().unwrap_or_else(|error| panic!("{n}: {error}"));
+        assert_eq!(status.code(), Some(6));
+        assert!(status.usage().pids_peak.is_none_or(|peak| peak == 1), "{status:?}");
+    }
+}
+
+#[test]
 fn unpriv_many_wait_and_one_kills() {
     need!(unprivileged, userns);
     for (name, builder) in both(["pause"]) {
