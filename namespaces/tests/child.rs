@@ -15,7 +15,6 @@ struct Elf<'a> {
 }
 
 struct Section<'a> {
-    name: String,
     kind: u32,
     link: usize,
     flags: u64,
@@ -45,7 +44,6 @@ impl<'a> Elf<'a> {
         assert_eq!(&file[..6], b"\x7fELF\x02\x01", "64 bits, little-endian");
         let headers = number(file, 0x28, 8) as usize;
         let (size, count) = (number(file, 0x3a, 2) as usize, number(file, 0x3c, 2) as usize);
-        let names = number(file, 0x3e, 2) as usize;
         let header = |index: usize| &file[headers + index * size..][..size];
         let data = |header: &[u8]| {
             let at = number(header, 0x18, 8) as usize;
@@ -53,9 +51,7 @@ impl<'a> Elf<'a> {
             // SHT_NOBITS has none.
             if kind == 8 { &[][..] } else { &file[at..][..number(header, 0x20, 8) as usize] }
         };
-        let names = data(header(names));
         let sections = (0..count).map(header).map(|header| Section {
-            name: name(names, number(header, 0, 4) as usize),
             kind: number(header, 4, 4) as u32,
             link: number(header, 0x28, 4) as usize,
             flags: number(header, 8, 8),
