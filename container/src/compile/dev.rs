@@ -8,7 +8,7 @@ use crate::{Result, Rootfs, Stage};
 use ireko_mounts::{Attributes, Detached, Filesystem};
 use ireko_namespaces::Namespaces;
 use ireko_namespaces::start::{Code, Fd, Op, flag};
-use ireko_sys::{Errno, PerProcess, Size};
+use ireko_sys::{Errno, PerProcess};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::OnceLock;
 
@@ -105,7 +105,7 @@ impl Draft<'_> {
             };
             self.step(op, "hold it");
         } else {
-            self.new_tmpfs("/dev", register::DEV, 0o755, Size::kib(64), NOSUID | NOEXEC)?;
+            self.copy_fresh("dev", register::DEV, NOSUID | NOEXEC)?;
             self.attach(DEV, "dev", true)?;
             self.dev_content()?;
         }

@@ -1,7 +1,7 @@
 //! Steps that make the places which are fresh and empty.
 
 use super::table::{NODEV, NOSUID};
-use super::{Draft, register};
+use super::{Draft, For, register};
 use crate::Result;
 use crate::rootfs::{Base, Changes};
 use ireko_namespaces::start::{Code, Fd, Op};
@@ -33,6 +33,14 @@ impl Draft<'_> {
             .map(|(name, mode, _)| ((*name).to_owned(), *mode))
             .collect();
         places.push(("shm".into(), 0o1777));
+        // What directories are hidden behind, and what others are built on.
+        places.push(("empty".into(), 0o555));
+        if rootfs.base == Base::Host {
+            places.push(("host".into(), 0o755));
+        }
+        if self.copied(For::Dev).is_none() {
+            places.push(("dev".into(), 0o755));
+        }
         if self.is_fresh("var", rootfs) {
             places.push(("var/tmp".into(), 0o1777));
         }
@@ -55,17 +63,29 @@ impl Draft<'_> {
 
     /// Mounts a directory of the fresh ones.
     pub(super) fn fresh(&mut self, name: &str, at: &str, attributes: u64) -> Result<()> {
+        self.copy_fresh(name, register::SCRATCH, attributes)?;
+        self.attach(Fd::register(register::SCRATCH), at, false)?;
+        self.table.must(&format!("/{at}"), attributes);
+        Ok(())
+    }
+
+    /// Copies the mount of one of these directories.
+    pub(super) fn copy_fresh(&mut self, name: &str, register: u32, attributes: u64) -> Result<()> {
         let op = Op {
             a: Fd::register(register::FRESH).0,
             b: self.recipe.text(name)?,
-            c: register::SCRATCH,
+            c: register,
             x: attributes,
             ..Op::new(Code::CloneTree)
         };
         self.step(op, format!("copy the mount of {name}"));
-        self.attach(Fd::register(register::SCRATCH), at, false)?;
-        self.table.must(&format!("/{at}"), attributes);
         Ok(())
+    }
+
+    /// What a mask covers directories with: the empty one, where there is the store.
+    pub(super) fn nothing(&self) -> u64 {
+        let fd = if self.shape.confined { Fd::register(register::FRESH) } else { Fd::CWD };
+        fd.0.into()
     }
 
     /// Whether a tmpfs of ours is there: a directory keeps its own /var, /home and

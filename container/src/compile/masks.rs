@@ -39,6 +39,7 @@ impl Draft<'_> {
                 a: tree.0,
                 b: self.recipe.text(below)?,
                 c: Fd::register(register::DEV).0,
+                x: self.nothing(),
                 y: entry,
                 ..Op::new(Code::Mask)
             };

@@ -138,6 +138,7 @@ impl Draft<'_> {
                     a: ROOT.0,
                     b: self.recipe.text(text)?,
                     c: Fd::register(register::DEV).0,
+                    x: self.nothing(),
                     y: entry,
                     ..Op::new(Code::Mask)
                 };

@@ -67,8 +67,7 @@ impl Draft<'_> {
             self.step(op, "die with the caller, though ids changed");
         }
         self.stage(Stage::Process);
-        let root = self.shape.rootfs.is_some();
-        if let Some(dir) = config.dir.clone().or_else(|| root.then(|| "/".into())) {
+        if let Some(dir) = config.dir.clone() {
             let op = Op {
                 a: self.recipe.text(&dir).map_err(bad_text("a directory"))?,
                 ..Op::new(Code::EnterPath)

@@ -93,6 +93,7 @@ impl Draft<'_> {
                 a: ROOT.0,
                 b: self.recipe.text(&at)?,
                 c: Fd::register(register::DEV).0,
+                x: self.nothing(),
                 y: entry,
                 ..Op::new(Code::Mask)
             };

@@ -125,9 +125,9 @@ impl Draft<'_> {
         matches!(self.shape.maps, Maps::None) && self.shape.caller_mounts
     }
 
-    /// A tmpfs that holds the places, and the host's directories on it.
+    /// A directory of ours that holds the places, and the host's directories on it.
     fn host_root(&mut self) -> Result<()> {
-        self.new_tmpfs("the root", register::ROOT, 0o755, Size::mib(1), NOSUID | NODEV)?;
+        self.copy_fresh("host", register::ROOT, NOSUID | NODEV)?;
         self.attach_outside(ROOT, "/", "put it over /")?;
         for (name, mode, _) in EMPTY {
             self.make_dir(name, mode)?;

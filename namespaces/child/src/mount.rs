@@ -436,7 +436,7 @@ pub(crate) fn mask(s: &mut State<'_>, op: &Op, act: bool) -> Outcome {
     let outcome = if !act {
         Ok(())
     } else if there.mode & S_IFMT == S_IFDIR {
-        cover_dir(s, at)
+        cover_dir(s, op, at)
     } else {
         cover_file(s, op, at)
     };
@@ -450,7 +450,11 @@ pub(crate) fn mask(s: &mut State<'_>, op: &Op, act: bool) -> Outcome {
 static EMPTY_DIR: [u8; 31] = *b"size\x004k\0nr_inodes\x001\0mode\x000555\0\0";
 
 /// Behind one empty directory for all.
-fn cover_dir(s: &mut State<'_>, at: usize) -> Outcome {
+fn cover_dir(s: &mut State<'_>, op: &Op, at: usize) -> Outcome {
+    let store = Fd(op.x as u32);
+    if s.empty < 0 && store != Fd::CWD {
+        s.empty = open_path(s.fd(store)?, Text::fixed(c"empty"), 0, RESOLVE_NO_SYMLINKS)? as i32;
+    }
     if s.empty < 0 {
         // SAFETY: a list of texts that ends with an empty one.
         let none = unsafe { Text::new(EMPTY_DIR.as_ptr()) };

@@ -143,7 +143,8 @@ pub enum Code {
     /// The device `x` of the host at `c`, as `b` below `a`.
     Node,
     /// Hides `b` inside `a`, if it is there: then entry `y` of the table of mounts must be
-    /// met. A file: behind the node `null` in `c`.
+    /// met. A file: behind the node `null` in `c`. A
+    /// directory: behind `empty` in the fd `x`, or one of its own.
     Mask,
     /// Makes `b` inside `a` read-only, if it is there: then entry `y` must be met.
     ReadOnly,
