@@ -278,6 +278,7 @@ impl Spawn {
                 b: Fd::register(1).0,
                 c: recipe.text("proc")?,
                 flags: flag::STRICT | flag::READ_BACK,
+                y: u64::MAX,
                 ..Op::new(Code::Attach)
             };
             recipe.push(op, 0, "mount proc on /proc");

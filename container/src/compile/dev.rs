@@ -40,8 +40,14 @@ impl Draft<'_> {
         for name in ["proc", "sys", "dev"] {
             self.place(rootfs, name)?;
         }
-        self.attach(Fd::register(register::PROC), "proc", true)?;
-        self.table.must("/proc", NOSUID | NODEV | NOEXEC);
+        let attributes = NOSUID | NODEV | NOEXEC;
+        // A copy of the host's has what is mounted there.
+        let entry = if self.shape.has(Namespaces::PID) {
+            self.table.must("/proc", attributes)
+        } else {
+            self.table.tree("/proc", attributes)
+        };
+        self.attach(Fd::register(register::PROC), "proc", true, entry)?;
         self.sys()?;
         self.dev()?;
         self.cover()?;
@@ -73,8 +79,8 @@ impl Draft<'_> {
                 ..Op::new(Code::NewFs)
             };
             self.step(op, "make a sysfs");
-            self.attach(SYS, "sys", true)?;
-            self.table.must("/sys", attributes);
+            let entry = self.table.must("/sys", attributes);
+            self.attach(SYS, "sys", true, entry)?;
         } else {
             // A fresh one is refused in a network namespace that is not ours.
             let op = Op {
@@ -86,17 +92,17 @@ impl Draft<'_> {
                 ..Op::new(Code::CloneTree)
             };
             self.step(op, "copy the host's sysfs, read-only");
-            self.attach(SYS, "sys", true)?;
-            self.table.tree("/sys", attributes);
+            let entry = self.table.tree("/sys", attributes);
+            self.attach(SYS, "sys", true, entry)?;
         }
         Ok(())
     }
 
     fn dev(&mut self) -> Result<()> {
         // Nobody writes there: what it holds may be shared by many.
-        let attributes = RDONLY | NOSUID | NOEXEC;
+        let entry = self.table.must("/dev", RDONLY | NOSUID | NOEXEC);
         if let Some(tree) = self.copied(For::Dev) {
-            self.attach(tree, "dev", true)?;
+            self.attach(tree, "dev", true, entry)?;
             let op = Op {
                 a: tree.0,
                 b: self.recipe.text("/")?,
@@ -106,10 +112,9 @@ impl Draft<'_> {
             self.step(op, "hold it");
         } else {
             self.copy_fresh("dev", register::DEV, NOSUID | NOEXEC)?;
-            self.attach(DEV, "dev", true)?;
+            self.attach(DEV, "dev", true, entry)?;
             self.dev_content()?;
         }
-        self.table.must("/dev", attributes);
         let mut options = vec!["ptmxmode", "0666", "mode", "0620"];
         // The group tty, where that number means something inside.
         if self.shape.is_mapped(5, true) {
@@ -130,15 +135,16 @@ impl Draft<'_> {
     /// The nodes are the host's: in a user namespace none can be made.
     fn dev_content(&mut self) -> Result<()> {
         for (name, major, minor) in NODES {
+            let entry = self.table.must(&format!("/dev/{name}"), NOSUID | NOEXEC);
             let op = Op {
                 a: DEV.0,
                 b: self.recipe.text(name)?,
                 c: self.recipe.text(format!("/dev/{name}"))?,
                 x: u64::from(major) << 32 | u64::from(minor),
+                y: entry,
                 ..Op::new(Code::Node)
             };
             self.step(op, format!("bind the host's /dev/{name}, device {major}:{minor}"));
-            self.table.must(&format!("/dev/{name}"), NOSUID | NOEXEC);
         }
         for (name, target) in LINKS {
             let op = Op {
@@ -165,9 +171,15 @@ impl Draft<'_> {
             ..Op::new(Code::NewFs)
         };
         self.step(op, format!("make a {kind}"));
-        let op = Op { a: SCRATCH.0, b: DEV.0, c: self.recipe.text(name)?, ..Op::new(Code::Attach) };
+        let entry = self.table.must(&format!("/dev/{name}"), attributes);
+        let op = Op {
+            a: SCRATCH.0,
+            b: DEV.0,
+            c: self.recipe.text(name)?,
+            y: entry,
+            ..Op::new(Code::Attach)
+        };
         self.step(op, format!("mount it on /dev/{name}"));
-        self.table.must(&format!("/dev/{name}"), attributes);
         Ok(())
     }
 }

@@ -1,6 +1,6 @@
 //! Steps that make the places which are fresh and empty.
 
-use super::table::{NODEV, NOSUID};
+use super::table::{NODEV, NOSUID, UNLISTED};
 use super::{Draft, For, register};
 use crate::Result;
 use crate::rootfs::{Base, Changes};
@@ -26,7 +26,7 @@ impl Draft<'_> {
     pub(super) fn fresh_store(&mut self, rootfs: &crate::Rootfs) -> Result<()> {
         self.new_tmpfs("all that is fresh", register::FRESH, 0o700, FRESH, NOSUID | NODEV)?;
         let store = Fd::register(register::FRESH);
-        self.attach_outside(store, "/proc", "put it over the host's /proc, for now")?;
+        self.attach_outside(store, "/proc", "put it over the host's /proc, for now", UNLISTED)?;
         let mut places: Vec<(String, u32)> = EMPTY
             .iter()
             .filter(|(name, ..)| self.is_fresh(name, rootfs))
@@ -64,8 +64,8 @@ impl Draft<'_> {
     /// Mounts a directory of the fresh ones.
     pub(super) fn fresh(&mut self, name: &str, at: &str, attributes: u64) -> Result<()> {
         self.copy_fresh(name, register::SCRATCH, attributes)?;
-        self.attach(Fd::register(register::SCRATCH), at, false)?;
-        self.table.must(&format!("/{at}"), attributes);
+        let entry = self.table.must(&format!("/{at}"), attributes);
+        self.attach(Fd::register(register::SCRATCH), at, false, entry)?;
         Ok(())
     }
 

@@ -3,7 +3,6 @@
 use super::table::{NODEV, NOEXEC, NOSUID, RDONLY};
 use super::{Draft, register};
 use crate::{Feature, Policy, Result, Stage};
-use ireko_namespaces::Namespaces;
 use ireko_namespaces::start::{Code, Fd, Op};
 
 const HIDDEN: [&str; 14] = [
@@ -57,9 +56,6 @@ impl Draft<'_> {
                 ..Op::new(Code::ReadOnly)
             };
             self.step(op, format!("make /{path} read-only"));
-        }
-        if !self.shape.has(Namespaces::PID) {
-            self.table.tree("/proc", NOSUID | NODEV | NOEXEC);
         }
         Ok(())
     }

@@ -165,8 +165,8 @@ impl Draft<'_> {
         if let Some(place) = place {
             self.make_place(place, at, is_dir)?;
         }
-        self.attach(tree, text, true)?;
-        self.table.tree(&shown, attributes);
+        let entry = self.table.tree(&shown, attributes);
+        self.attach(tree, text, true, entry)?;
         Ok(())
     }
 

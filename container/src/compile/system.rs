@@ -49,8 +49,8 @@ impl Draft<'_> {
             ..Op::new(Code::NewFs)
         };
         self.step(op, format!("lay a read-only overlay over the host's /{name}"));
-        self.attach(Fd::register(register::SCRATCH), name, false)?;
-        self.table.must(&format!("/{name}"), RDONLY | self.of_tree());
+        let entry = self.table.must(&format!("/{name}"), RDONLY | self.of_tree());
+        self.attach(Fd::register(register::SCRATCH), name, false, entry)?;
         Ok(())
     }
 
@@ -68,8 +68,8 @@ impl Draft<'_> {
             ..Op::new(Code::CloneTree)
         };
         self.step(op, format!("copy the mount of {}", path.display()));
-        self.attach(Fd::register(register::SCRATCH), name, false)?;
-        self.table.tree(&format!("/{name}"), attributes);
+        let entry = self.table.tree(&format!("/{name}"), attributes);
+        self.attach(Fd::register(register::SCRATCH), name, false, entry)?;
         let mut found = Vec::new();
         walk(path, below, &mut found)?;
         for at in below.iter().chain(&found) {

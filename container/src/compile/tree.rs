@@ -2,7 +2,7 @@
 
 use super::fresh::EMPTY;
 use super::system::SYSTEM;
-use super::table::{NODEV, NOEXEC, NOSUID, RDONLY};
+use super::table::{NODEV, NOEXEC, NOSUID, RDONLY, UNLISTED};
 use super::{Draft, For, Maps, register};
 use crate::rootfs::{Base, Changes};
 use crate::{Error, Result, Stage};
@@ -55,7 +55,6 @@ impl Draft<'_> {
         if rootfs.base == Base::Host {
             let op = Op { a: ROOT.0, x: RDONLY, ..Op::new(Code::SetAttributes) };
             self.step(op, "make / read-only");
-            self.table.must("/", RDONLY | NOSUID | NODEV);
         }
         self.stage(Stage::Root);
         self.step(
@@ -128,7 +127,8 @@ impl Draft<'_> {
     /// A directory of ours that holds the places, and the host's directories on it.
     fn host_root(&mut self) -> Result<()> {
         self.copy_fresh("host", register::ROOT, NOSUID | NODEV)?;
-        self.attach_outside(ROOT, "/", "put it over /")?;
+        let entry = self.table.must("/", RDONLY | NOSUID | NODEV);
+        self.attach_outside(ROOT, "/", "put it over /", entry)?;
         for (name, mode, _) in EMPTY {
             self.make_dir(name, mode)?;
         }
@@ -163,7 +163,8 @@ impl Draft<'_> {
         if let Changes::Ephemeral(size) = changes {
             return self.overlay_root(base, dir, *size);
         }
-        self.attach_outside(base, "/", format!("put {} over /", dir.display()))?;
+        let entry = self.table.tree("/", attributes);
+        self.attach_outside(base, "/", format!("put {} over /", dir.display()), entry)?;
         let op = Op {
             a: base.0,
             b: self.recipe.text("/")?,
@@ -171,7 +172,6 @@ impl Draft<'_> {
             ..Op::new(Code::OpenPath)
         };
         self.step(op, "hold it");
-        self.table.tree("/", attributes);
         Ok(())
     }
 
@@ -179,15 +179,20 @@ impl Draft<'_> {
     fn overlay_root(&mut self, base: Fd, dir: &Path, size: Size) -> Result<()> {
         let store = Fd::register(register::STORE);
         self.new_tmpfs("changes", register::STORE, 0o700, size, NOSUID | NODEV)?;
-        self.attach_outside(store, "/proc", "put it over the host's /proc, for now")?;
+        self.attach_outside(store, "/proc", "put it over the host's /proc, for now", UNLISTED)?;
         let mode = dir.metadata().map_or(0o755, |meta| meta.mode() & 0o7777);
         for (name, mode) in [("lower", 0o755), ("upper", mode), ("work", 0o755)] {
             let op =
                 Op { a: store.0, b: self.recipe.text(name)?, c: mode, ..Op::new(Code::MakeDir) };
             self.step(op, format!("make a directory {name} on it"));
         }
-        let op =
-            Op { a: base.0, b: store.0, c: self.recipe.text("lower")?, ..Op::new(Code::Attach) };
+        let op = Op {
+            a: base.0,
+            b: store.0,
+            c: self.recipe.text("lower")?,
+            y: UNLISTED,
+            ..Op::new(Code::Attach)
+        };
         self.step(op, format!("mount {} on lower", dir.display()));
         self.step(Op { a: store.0, ..Op::new(Code::EnterFd) }, "go there");
         let mut options = vec!["lowerdir", "lower", "upperdir", "upper", "workdir", "work"];
@@ -204,8 +209,8 @@ impl Draft<'_> {
             ..Op::new(Code::NewFs)
         };
         self.step(op, "lay an overlay over both");
-        self.attach_outside(ROOT, "/", "put it over /")?;
-        self.table.must("/", self.of_tree());
+        let entry = self.table.must("/", self.of_tree());
+        self.attach_outside(ROOT, "/", "put it over /", entry)?;
         Ok(())
     }
 
@@ -242,20 +247,23 @@ impl Draft<'_> {
         tree: Fd,
         at: &str,
         text: impl Into<String>,
+        entry: u64,
     ) -> Result<()> {
-        let op = Op { a: tree.0, b: self.recipe.text(at)?, ..Op::new(Code::AttachOutside) };
+        let op =
+            Op { a: tree.0, b: self.recipe.text(at)?, y: entry, ..Op::new(Code::AttachOutside) };
         self.step(op, text);
         Ok(())
     }
 
     /// Attaches inside the tree. A symlink in a strict path is an error.
-    pub(super) fn attach(&mut self, tree: Fd, at: &str, strict: bool) -> Result<()> {
+    pub(super) fn attach(&mut self, tree: Fd, at: &str, strict: bool, entry: u64) -> Result<()> {
         let op = Op {
             a: tree.0,
             b: ROOT.0,
             c: self.recipe.text(at)?,
             flags: if strict { flag::STRICT } else { 0 }
                 | if self.shape.confined { 0 } else { flag::READ_BACK },
+            y: entry,
             ..Op::new(Code::Attach)
         };
         self.step(op, format!("mount it on /{at}"));

@@ -42,7 +42,9 @@ extern "C" fn main() -> ! {
     // SAFETY: the fds are what the stub before us put there; the arena was made for
     // this address.
     unsafe {
-        let Ok(header) = map(HELD_PLAN, MAPPED_AT, 4096, MAP_PRIVATE | MAP_POPULATE | MAP_FIXED_NOREPLACE) else {
+        let Ok(header) =
+            map(HELD_PLAN, MAPPED_AT, 4096, MAP_PRIVATE | MAP_POPULATE | MAP_FIXED_NOREPLACE)
+        else {
             sys::die(126)
         };
         let header = &*(header as *const Header);
@@ -118,11 +120,20 @@ unsafe extern "C" fn memmove(to: *mut u8, from: *const u8, n: usize) -> *mut u8 
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn memset(to: *mut u8, value: i32, n: usize) -> *mut u8 {
-    let mut i = 0;
-    while i < n {
-        // Volatile, lest the loop become a call of this very function.
-        unsafe { to.wrapping_add(i).write_volatile(value as u8) };
-        i = i.wrapping_add(1);
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: as memset itself.
+    unsafe {
+        core::arch::asm!("rep stosb", inout("rcx") n => _, inout("rdi") to => _, in("al") value as u8, options(nostack));
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        let mut i = 0;
+        while i < n {
+            // Volatile, lest the loop become a call of this very function.
+            // SAFETY: as memset itself.
+            unsafe { to.wrapping_add(i).write_volatile(value as u8) };
+            i = i.wrapping_add(1);
+        }
     }
     to
 }

@@ -65,6 +65,18 @@ pub(crate) fn root_mount() -> Result<u64, i32> {
     Ok(statx_of(AT_FDCWD, Text::fixed(c"/"), STATX_MNT_ID_UNIQUE)?.mount)
 }
 
+/// Notes the number of the mount that this entry of the table is.
+fn placed(s: &mut State<'_>, entry: u64, tree: usize) -> Outcome {
+    if entry != u64::MAX {
+        let at = statx_of(tree as i32, Text::fixed(c""), STATX_MNT_ID_UNIQUE)?;
+        // An older kernel gives a number that another mount may get: of no use.
+        if at.mask & STATX_MNT_ID_UNIQUE != 0 {
+            s.placed(entry, at.mount);
+        }
+    }
+    Ok(())
+}
+
 fn statx_of(fd: i32, path: Text, more: u32) -> Result<Statx, i32> {
     // SAFETY: numbers alone, for which zero is a value.
     let mut at: Statx = unsafe { core::mem::zeroed() };
@@ -253,8 +265,9 @@ pub(crate) fn open_op(s: &mut State<'_>, op: &Op) -> Outcome {
     Ok(())
 }
 
-pub(crate) fn attach(s: &State<'_>, op: &Op, act: bool) -> Outcome {
+pub(crate) fn attach(s: &mut State<'_>, op: &Op, act: bool) -> Outcome {
     let tree = s.fd(Fd(op.a))?;
+    placed(s, op.y, tree as usize)?;
     let at = inside(s.fd(Fd(op.b))?, s.text(op.c), op.flags)?;
     let outcome = if act { move_onto(tree as usize, at) } else { Ok(()) };
     close(at);
@@ -268,8 +281,9 @@ pub(crate) fn attach(s: &State<'_>, op: &Op, act: bool) -> Outcome {
     Ok(())
 }
 
-pub(crate) fn attach_outside(s: &State<'_>, op: &Op, act: bool) -> Outcome {
+pub(crate) fn attach_outside(s: &mut State<'_>, op: &Op, act: bool) -> Outcome {
     let tree = s.fd(Fd(op.a))?;
+    placed(s, op.y, tree as usize)?;
     if act {
         let at = s.text(op.b).as_ptr();
         let flags = MOVE_MOUNT_F_EMPTY_PATH;
@@ -388,7 +402,7 @@ pub(crate) fn enter_fd(s: &State<'_>, op: &Op, act: bool) -> Outcome {
     holds(same_place(dir, AT_FDCWD)?)
 }
 
-pub(crate) fn node(s: &State<'_>, op: &Op, act: bool) -> Outcome {
+pub(crate) fn node(s: &mut State<'_>, op: &Op, act: bool) -> Outcome {
     let dir = s.fd(Fd(op.a))?;
     let host = open_path(AT_FDCWD, s.text(op.c), 0, RESOLVE_NO_MAGICLINKS)?;
     let device = |at: &Statx| {
@@ -413,7 +427,7 @@ pub(crate) fn node(s: &State<'_>, op: &Op, act: bool) -> Outcome {
         let at = open_path(dir, s.text(op.b), 0, RESOLVE_NO_SYMLINKS)?;
         let tree =
             copy(host as i32, Text::fixed(c""), MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC, false)?;
-        let outcome = move_onto(tree, at);
+        let outcome = placed(s, op.y, tree).and_then(|()| move_onto(tree, at));
         close(tree);
         close(at);
         outcome?;
@@ -459,12 +473,13 @@ fn cover_dir(s: &mut State<'_>, op: &Op, at: usize) -> Outcome {
         // SAFETY: a list of texts that ends with an empty one.
         let none = unsafe { Text::new(EMPTY_DIR.as_ptr()) };
         let fresh = make_fs(Text::fixed(c"tmpfs"), none, NOTHING_ALLOWED)?;
+        placed(s, op.y, fresh)?;
         move_onto(fresh, at)?;
         s.empty = fresh as i32;
         return Ok(());
     }
     let tree = copy(s.empty, Text::fixed(c""), NOTHING_ALLOWED, false)?;
-    let outcome = move_onto(tree, at);
+    let outcome = placed(s, op.y, tree).and_then(|()| move_onto(tree, at));
     close(tree);
     outcome
 }
@@ -479,7 +494,7 @@ fn cover_file(s: &mut State<'_>, op: &Op, at: usize) -> Outcome {
         s.null = null as i32;
     }
     let tree = copy(s.null, Text::fixed(c""), NOTHING_ALLOWED & !MOUNT_ATTR_NODEV, false)?;
-    let outcome = move_onto(tree, at);
+    let outcome = placed(s, op.y, tree).and_then(|()| move_onto(tree, at));
     close(tree);
     outcome
 }
@@ -493,7 +508,7 @@ pub(crate) fn read_only(s: &mut State<'_>, op: &Op, act: bool) -> Outcome {
     let mut outcome = Ok(());
     if act {
         let copied = copy(at as i32, Text::fixed(c""), op.x | MOUNT_ATTR_RDONLY, true)?;
-        outcome = move_onto(copied, at);
+        outcome = placed(s, op.y, copied).and_then(|()| move_onto(copied, at));
         close(copied);
     }
     close(at);

@@ -125,9 +125,9 @@ pub enum Code {
     SetAttributes,
     /// Looks up path `b` inside the tree `a`, into register `c`.
     OpenPath,
-    /// Attaches `a` inside `b` at path `c`.
+    /// Attaches `a` inside `b` at path `c`: entry `y` of the table of mounts.
     Attach,
-    /// Attaches `a` at path `b` of the caller's tree, which nobody else sees. One alone
+    /// Attaches `a`, entry `y`, at path `b` of the caller's tree, which nobody else sees. One alone
     /// may be over `/`: the pivot takes one away.
     AttachOutside,
     /// Directory `b` below `a`, mode `c`.
@@ -140,7 +140,7 @@ pub enum Code {
     MakeLink,
     /// Current directory `a`: not a path, an fd.
     EnterFd,
-    /// The device `x` of the host at `c`, as `b` below `a`.
+    /// The device `x` of the host at `c`, as `b` below `a`: entry `y`.
     Node,
     /// Hides `b` inside `a`, if it is there: then entry `y` of the table of mounts must be
     /// met. A file: behind the node `null` in `c`. A

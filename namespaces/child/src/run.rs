@@ -25,6 +25,9 @@ pub struct Walk {
 /// How many fds ops can hand to later ones.
 const REGISTERS: usize = 64;
 
+/// How many entries the table of mounts may have.
+pub(crate) const ENTRIES: usize = 128;
+
 /// What a walk carries along.
 pub(crate) struct State<'w> {
     walk: &'w Walk,
@@ -35,6 +38,8 @@ pub(crate) struct State<'w> {
     pub(crate) null: i32,
     /// Entries of the table of mounts that may be missing, but were made.
     pub(crate) made: u128,
+    /// The kernel's numbers for the mounts of the table; 0: not known.
+    pub(crate) mounts: [u64; ENTRIES],
 }
 
 /// What an op came to: EUCLEAN says that the kernel's word differs from the plan.
@@ -73,6 +78,13 @@ impl State<'_> {
         if fd < 0 { Err(EBADF) } else { Ok(fd) }
     }
 
+    /// This entry of the table of mounts is the mount of this number.
+    pub(crate) fn placed(&mut self, entry: u64, mount: u64) {
+        if let Some(place) = self.mounts.get_mut(entry as usize) {
+            *place = mount;
+        }
+    }
+
     /// This entry of the table of mounts must be there at the end.
     pub(crate) fn must(&mut self, entry: u64) {
         self.made |= 1u128.checked_shl(entry as u32).unwrap_or(0);
@@ -93,7 +105,14 @@ impl State<'_> {
 /// every offset inside it, and to a page; both must stay there. The process must be
 /// one that has just been cloned, or the helper.
 pub unsafe fn run(walk: &Walk) {
-    let mut state = State { walk, registers: [-1; REGISTERS], empty: -1, null: -1, made: 0 };
+    let mut state = State {
+        walk,
+        registers: [-1; REGISTERS],
+        empty: -1,
+        null: -1,
+        made: 0,
+        mounts: [0; ENTRIES],
+    };
     let mut index = walk.from;
     while index < walk.to {
         state.page().step.store(index, Relaxed);
