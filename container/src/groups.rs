@@ -126,6 +126,16 @@ impl Place {
         self.template.as_ref().map_or(0, Template::joins)
     }
 
+    /// Whether there is no group.
+    pub(crate) fn is_nowhere(&self) -> bool {
+        self.template.is_none()
+    }
+
+    /// Whether the child is made in its group, which then must be there before it.
+    pub(crate) fn is_born_in(&self) -> bool {
+        self.template.as_ref().is_some_and(|template| template.joins() < template.places().count())
+    }
+
     pub(crate) fn steps(&self) -> Vec<Step> {
         let Some(template) = &self.template else { return Vec::new() };
         let step = |text: String| Step { stage: Stage::Cgroup, feature: None, text };

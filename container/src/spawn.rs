@@ -7,13 +7,13 @@ use crate::ids::Claim;
 use crate::plan::{Inner, Plan};
 use crate::{Container, Error, ErrorKind, Id, Result, Stage, Stdio, remedy};
 use ireko_mounts::{Attributes, Detached};
-use ireko_namespaces::start::{Failed, Pipes, Start};
+use ireko_namespaces::start::{Begun, Failed, Pipes, Start};
 use ireko_namespaces::{IdMaps, Namespaces, NsFd};
 use ireko_sys::Errno;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 pub(crate) fn spawn(plan: &Plan, defaults: [Stdio; 3]) -> Result<Container> {
     let inner = &*plan.inner;
@@ -27,8 +27,12 @@ pub(crate) fn spawn(plan: &Plan, defaults: [Stdio; 3]) -> Result<Container> {
         (None, Maps::Fixed(maps)) => Some(maps),
         _ => None,
     };
-    let groups = inner.place.make(&id)?;
-    let copies = copies(inner, claim.as_ref(), maps)?;
+    // What the child is born with, or takes at once, is made before it. What it needs only
+    // later is made while it is being made itself, and follows through the socket.
+    let helped = inner.compiled.is_helped();
+    let early = !helped || inner.place.is_born_in();
+    let early_groups = if early { inner.place.make(&id)? } else { None };
+    let early_trees = if helped { Vec::new() } else { copies(inner, claim.as_ref(), maps)? };
     let (pipes, streams) =
         Pipes::open(&plan.stdio, defaults).map_err(|e| Error::from(e).at(Stage::Process))?;
     let mut start = Start::new(&inner.compiled, inner.blueprint.shape.cloned())
@@ -36,9 +40,6 @@ pub(crate) fn spawn(plan: &Plan, defaults: [Stdio; 3]) -> Result<Container> {
         .name(id.as_str());
     if let Some(maps) = maps {
         start = start.id_maps(maps);
-    }
-    for (slot, copy) in &copies {
-        start = start.slot(*slot, copy.as_fd().as_raw_fd().into());
     }
     let mut passed = Vec::new();
     for (index, (_, fd)) in inner.config.fds.iter().enumerate() {
@@ -49,23 +50,47 @@ pub(crate) fn spawn(plan: &Plan, defaults: [Stdio; 3]) -> Result<Container> {
     for (slot, namespace) in inner.blueprint.joined_slots.iter().zip(&inner.config.join) {
         start = start.slot(*slot, namespace.as_raw_fd().into());
     }
-    if let Some(groups) = &groups {
-        for (slot, fd) in inner.blueprint.joins.iter().zip(groups.join_fds()) {
-            start = start.slot(*slot, fd.as_raw_fd().into());
-        }
+    if let Some(groups) = &early_groups {
         if let Some(dir) = groups.dir() {
             start = start.cgroup(dir);
         }
+        for (slot, fd) in inner.blueprint.joins.iter().zip(groups.join_fds()) {
+            start = start.slot(*slot, fd.as_raw_fd().into());
+        }
     }
+    for (tree, copy) in inner.blueprint.trees.iter().zip(&early_trees) {
+        start = start.slot(tree.slot, copy.as_fd().as_raw_fd().into());
+    }
+    let mut late = None;
+    let nothing_late = early || inner.place.is_nowhere();
+    let begun = if helped && !(nothing_late && inner.blueprint.trees.is_empty()) {
+        start.begin_meanwhile(|| {
+            let groups = if early { Ok(None) } else { inner.place.make(&id) };
+            late =
+                Some(groups.and_then(|groups| Ok((groups, copies(inner, claim.as_ref(), maps)?))));
+        })
+    } else {
+        start.begin()
+    };
+    drop(start);
+    // A child that is there when this fails goes with `begun`.
+    let (late_groups, late_trees) = late.transpose()?.unwrap_or_default();
+    let groups = early_groups.or(late_groups);
     let explained = |failed| explain(inner, failed, groups.as_ref());
-    let mut begun = start.begin().map_err(explained)?;
-    begun.release();
+    let mut begun = begun.map_err(explained)?;
+    let files: Vec<BorrowedFd<'_>> = if helped {
+        let joins = groups.iter().flat_map(Groups::join_fds);
+        joins.chain(late_trees.iter().map(AsFd::as_fd)).collect()
+    } else {
+        Vec::new()
+    };
+    begun.release(&files);
     // While the child goes on with its tree. An error here drops it before its exec, or
     // after the exec of one that was started in place. Once for each plan: later starts
     // take the same steps, which the kernel then answers as it did.
     let limits = inner.place.report(groups.as_ref());
     if !inner.seen.load(Ordering::Acquire) {
-        match look(inner, groups.as_ref(), begun.pid()) {
+        match look(inner, groups.as_ref(), &begun) {
             Ok(()) => inner.seen.store(true, Ordering::Release),
             // One that has ended, in a step or with its program, is in no group and no
             // namespace any more: its steps tell.
@@ -76,7 +101,7 @@ pub(crate) fn spawn(plan: &Plan, defaults: [Stdio; 3]) -> Result<Container> {
     let started = begun.go(&inner.compiled).map_err(explained)?;
     let began = Instant::now();
     inner.place.after_exec(groups.as_ref());
-    drop((streams, copies, passed));
+    drop((streams, early_trees, late_trees, passed));
     let enforcement = inner.enforcement(&started.missed, limits);
     let live = Live::new(inner, id, started, began, groups, claim);
     Ok(Container::new(live, pipes, enforcement, inner))
@@ -95,8 +120,14 @@ fn clear_of(fds: &[(u32, Arc<OwnedFd>)], fd: &OwnedFd) -> Result<OwnedFd> {
 }
 
 /// Whether the child is where it should be.
-fn look(inner: &Inner, groups: Option<&Groups>, pid: u32) -> Result<()> {
+fn look(inner: &Inner, groups: Option<&Groups>, begun: &Begun) -> Result<()> {
+    let pid = begun.pid();
     if let Some(groups) = groups {
+        // It joins by itself, after the word.
+        let last = inner.blueprint.last_join();
+        while !last.is_none_or(|step| begun.has_passed(step)) && !begun.has_ended() {
+            std::thread::sleep(Duration::from_micros(50));
+        }
         groups.check(pid)?;
     }
     if inner.compiled.is_helped() {
@@ -107,11 +138,7 @@ fn look(inner: &Inner, groups: Option<&Groups>, pid: u32) -> Result<()> {
 
 /// The mounts that the child cannot copy itself: of directories that only the host's
 /// root can reach, and with owners shown through the maps.
-fn copies(
-    inner: &Inner,
-    claim: Option<&Claim>,
-    maps: Option<&IdMaps>,
-) -> Result<Vec<(u32, Detached)>> {
+fn copies(inner: &Inner, claim: Option<&Claim>, maps: Option<&IdMaps>) -> Result<Vec<Detached>> {
     let mut copies = Vec::new();
     let mut namespace: Option<NsFd> = None;
     for tree in &inner.blueprint.trees {
@@ -140,7 +167,7 @@ fn copies(
                 "the file system cannot show owners through id maps: copy the tree to one that can (ext4, xfs, btrfs, tmpfs from Linux 6.3)",
             )
         })?;
-        copies.push((tree.slot, copy));
+        copies.push(copy);
     }
     Ok(copies)
 }

@@ -130,7 +130,7 @@ impl IdMaps {
         self.check()?;
         let mut recipe = Recipe::new();
         recipe.enter_helper(0, 0, &[]);
-        recipe.wait_for_maps(0);
+        recipe.wait_for_maps(0, &[]);
         let compiled = recipe.compile()?;
         let begun: Begun =
             Start::new(&compiled, Namespaces::USER).begin().map_err(|failed| failed.error)?;

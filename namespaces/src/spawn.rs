@@ -241,7 +241,7 @@ impl Spawn {
                 kept.iter().map(|(fd, text)| (*fd, text.as_str())).collect();
             let needed = if user { SYS_ADMIN } else { 0 };
             recipe.enter_helper(needed, 0, &kept);
-            recipe.wait_for_maps(0);
+            recipe.wait_for_maps(0, &[]);
         }
         for (index, namespace) in self.joined.iter().enumerate() {
             let kind = namespace.kind()?;

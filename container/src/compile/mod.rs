@@ -17,7 +17,7 @@ mod user;
 use crate::builder::Config;
 use crate::groups::Place;
 use crate::{Error, Extent, Feature, Item, Policy, Reason, Result, Stage};
-use ireko_namespaces::start::{Fd, Op, Recipe, flag, slot};
+use ireko_namespaces::start::{Op, Recipe, flag, slot};
 use ireko_namespaces::{IdMaps, Namespaces};
 use ireko_sys::Errno;
 use std::fs::File;
@@ -101,8 +101,6 @@ pub(crate) struct Draft<'c> {
     notes: Vec<Note>,
     note: Note,
     trees: Vec<Tree>,
-    /// Fds that the helper must be left with.
-    kept: Vec<(Fd, String)>,
     next_slot: u32,
     table: Table,
     /// What of the host's own tree is to be covered.
@@ -111,6 +109,9 @@ pub(crate) struct Draft<'c> {
     /// made on them.
     mounted: Vec<(PathBuf, bool)>,
 }
+
+/// How the step is called that joins a group.
+pub(crate) const JOIN: &str = "join the cgroup";
 
 /// Where the files that are passed on go: at the end, where nothing else is.
 const FD_SLOTS: u32 = 80;
@@ -178,7 +179,6 @@ impl Blueprint {
             notes: Vec::new(),
             note: Note { stage: Stage::Clone, feature: None },
             trees: Vec::new(),
-            kept: Vec::new(),
             next_slot: slot::FREE,
             table: Table::default(),
             covers: Vec::new(),
@@ -189,11 +189,14 @@ impl Blueprint {
         let joins: Vec<u32> = (0..place.joins()).map(|_| draft.slot()).collect();
         draft.tree_sources()?;
         let joined_slots = draft.shared_part(&joins)?;
-        draft.beginnings()?;
+        draft.beginnings(&joins)?;
         draft.tree()?;
         draft.settings()?;
         draft.privileges()?;
         draft.program()?;
+        if draft.next_slot > FD_SLOTS {
+            return Err(Error::invalid("plan the mounts", "there are more sources than 60"));
+        }
         Ok(Self {
             recipe: draft.recipe,
             notes: draft.notes,
@@ -207,6 +210,11 @@ impl Blueprint {
     /// To which stage and feature a step of this tag belongs.
     pub(crate) fn note(&self, tag: u32) -> Note {
         self.notes.get(tag as usize).copied().unwrap_or(Note { stage: Stage::Clone, feature: None })
+    }
+
+    /// The step after which the child is in all its groups.
+    pub(crate) fn last_join(&self) -> Option<usize> {
+        self.recipe.steps().iter().rposition(|step| step.text == JOIN)
     }
 
     /// Where the files that are passed on go.

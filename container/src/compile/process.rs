@@ -1,6 +1,6 @@
 //! Steps about the process: its namespaces, ids, settings and program.
 
-use super::{Draft, FD_SLOTS, Maps, bad_text, environment, register};
+use super::{Draft, FD_SLOTS, JOIN, Maps, bad_text, environment, register};
 use crate::{Error, Feature, Policy, Resource, Result, Stage};
 use ireko_capabilities::{Cap, CapSet};
 use ireko_namespaces::start::{Code, Fd, Op, flag, slot};
@@ -23,10 +23,9 @@ const NEEDED: CapSet = CapSet::EMPTY
 impl Draft<'_> {
     /// What the fresh child does while it shares the caller's memory.
     pub(super) fn shared_part(&mut self, joins: &[u32]) -> Result<Vec<u32>> {
-        self.stage(Stage::Cgroup);
-        for slot in joins {
-            let op = Op { a: Fd::slot(*slot).0, ..Op::new(Code::JoinCgroup) };
-            self.step(op, "join the cgroup");
+        // One that has no helper goes into its groups here and now.
+        if !self.shape.helped {
+            self.join_groups(joins);
         }
         self.stage(Stage::Process);
         for (index, name) in ["stdin", "stdout", "stderr"].iter().enumerate() {
@@ -44,7 +43,6 @@ impl Draft<'_> {
         if self.shape.helped {
             let fds: Vec<(Fd, String)> =
                 std::iter::once((Fd::slot(slot::CALLER), "the caller's pidfd".into()))
-                    .chain(self.kept.drain(..).collect::<Vec<_>>())
                     .chain(
                         joined
                             .iter()
@@ -80,13 +78,21 @@ impl Draft<'_> {
         Ok(joined.into_iter().map(|(slot, _)| slot).collect())
     }
 
+    fn join_groups(&mut self, joins: &[u32]) {
+        self.stage(Stage::Cgroup);
+        for slot in joins {
+            let op = Op { a: Fd::slot(*slot).0, ..Op::new(Code::JoinCgroup) };
+            self.step(op, JOIN);
+        }
+    }
+
     fn die_with_caller(&mut self) {
         let op = Op { a: Fd::slot(slot::CALLER).0, ..Op::new(Code::DieWithCaller) };
         self.step(op, "die with the caller");
     }
 
     /// What needs no id yet, the wait for the maps, and what they allow.
-    pub(super) fn beginnings(&mut self) -> Result<()> {
+    pub(super) fn beginnings(&mut self, joins: &[u32]) -> Result<()> {
         self.stage(Stage::Process);
         match &self.config.hostname {
             Some(name) => {
@@ -119,7 +125,10 @@ impl Draft<'_> {
         if self.shape.helped {
             self.stage(Stage::IdMap);
             let tag = self.tag();
-            self.recipe.wait_for_maps(tag);
+            let slots: Vec<u32> =
+                joins.iter().copied().chain(self.trees.iter().map(|tree| tree.slot)).collect();
+            self.recipe.wait_for_maps(tag, &slots);
+            self.join_groups(joins);
         }
         if !matches!(self.shape.maps, Maps::None) {
             let (uid, gid) = self.shape.builder_ids();

@@ -126,7 +126,6 @@ impl Draft<'_> {
         idmapped: bool,
     ) -> Result<()> {
         let slot = self.slot();
-        self.kept.push((Fd::slot(slot), format!("the copy of the mount for {}", at.display())));
         let name = at.display().to_string();
         let source = ireko_sys::above(10, source)?;
         self.trees.push(Tree { what, source, slot, attributes, recursive, idmapped, name });

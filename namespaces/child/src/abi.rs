@@ -15,7 +15,7 @@ pub mod nr {
     pub const IOCTL: usize = 16;
     pub const GETPID: usize = 39;
     pub const SOCKET: usize = 41;
-    pub const RECVFROM: usize = 45;
+    pub const RECVMSG: usize = 47;
     pub const UNAME: usize = 63;
     pub const FCNTL: usize = 72;
     pub const GETCWD: usize = 79;
@@ -81,7 +81,7 @@ pub mod nr {
     pub const IOCTL: usize = 29;
     pub const GETPID: usize = 172;
     pub const SOCKET: usize = 198;
-    pub const RECVFROM: usize = 207;
+    pub const RECVMSG: usize = 212;
     pub const UNAME: usize = 160;
     pub const FCNTL: usize = 25;
     pub const GETCWD: usize = 17;
@@ -209,6 +209,9 @@ numbers! {
     FD_CLOEXEC: usize = 1;
     CLOSE_RANGE_CLOEXEC: u32 = 4;
     POLLIN: i16 = 1;
+    SOL_SOCKET: i32 = 1;
+    SCM_RIGHTS: i32 = 1;
+    MSG_CMSG_CLOEXEC: u32 = 0x4000_0000;
     SIOCGIFFLAGS: u32 = 0x8913;
     SIOCSIFFLAGS: u32 = 0x8914;
     IFF_UP: u16 = 1;

@@ -81,7 +81,8 @@ pub enum Code {
     Affinity,
     /// SIGKILL when the caller dies; stops here if it has. `a` its pidfd.
     DieWithCaller,
-    /// Waits for the byte `b` on `a`; ends with the socket.
+    /// Waits for the byte `b` on `a`; ends with the socket. `x` files come with it, for the
+    /// slots listed at `c`.
     WaitForCaller,
     /// Writes `0` into `a`: the group takes the writer in.
     JoinCgroup,

@@ -43,17 +43,73 @@ pub(crate) fn die_with_caller(s: &State<'_>, op: &Op, act: bool) -> Outcome {
     Ok(())
 }
 
+/// Most files that come with a word.
+const FILES: usize = 72;
+
+#[repr(C)]
+struct Message {
+    name: *const u8,
+    name_length: u32,
+    parts: *const Part,
+    part_count: usize,
+    control: *const Control,
+    control_length: usize,
+    flags: i32,
+}
+
+#[repr(C)]
+struct Part {
+    base: *mut u8,
+    length: usize,
+}
+
+#[repr(C)]
+struct Control {
+    length: usize,
+    level: i32,
+    kind: i32,
+    files: [i32; FILES],
+}
+
+/// Waits for a word, and puts the files that come with it into their slots.
 pub(crate) fn wait_for_caller(s: &State<'_>, op: &Op) -> Outcome {
+    const HEAD: usize = core::mem::size_of::<Control>() - core::mem::size_of::<[i32; FILES]>();
     let fd = s.fd(Fd(op.a))?;
     let mut byte = 0u8;
+    let part = Part { base: &raw mut byte, length: 1 };
+    let mut control = Control { length: 0, level: 0, kind: 0, files: [-1; FILES] };
     loop {
-        match call!(nr::RECVFROM, fd, &raw mut byte, 1, 0, 0) {
-            Ok(1) if u32::from(byte) == op.b => return Ok(()),
+        let mut message = Message {
+            name: core::ptr::null(),
+            name_length: 0,
+            parts: &raw const part,
+            part_count: 1,
+            control: &raw mut control,
+            control_length: core::mem::size_of::<Control>(),
+            flags: 0,
+        };
+        match call!(nr::RECVMSG, fd, &raw mut message, MSG_CMSG_CLOEXEC) {
+            Ok(1) if u32::from(byte) == op.b => break,
             Err(EINTR) => {}
             // The caller gave up, or is gone.
             _ => die(1),
         }
     }
+    let files = control.level == SOL_SOCKET && control.kind == SCM_RIGHTS;
+    let count = if files { control.length.wrapping_sub(HEAD) / 4 } else { 0 };
+    // As many as the plan says, or what needs them would take others for them.
+    if count as u64 != op.x {
+        return Err(EBADF);
+    }
+    let slots = s.at(op.c).cast::<u32>();
+    for (index, file) in control.files.iter().take(count).enumerate() {
+        // SAFETY: `run`'s caller promises `x` numbers at `c`.
+        let slot = unsafe { *slots.wrapping_add(index) };
+        if let Some(place) = s.page().slots.get(slot as usize) {
+            place.store((*file).into(), Relaxed);
+        }
+    }
+    Ok(())
 }
 
 pub(crate) fn join_cgroup(s: &State<'_>, op: &Op, act: bool) -> Outcome {

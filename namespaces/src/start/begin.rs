@@ -6,7 +6,10 @@ use super::starter::{Clone, Starter};
 use crate::{Error, IdMaps, Namespaces, Result};
 use ireko_child::{MISSED, NAME, SLOTS};
 use ireko_sys::{Errno, ErrorKind, Failure, PerProcess, Pidfd, Signal};
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use nix::sys::socket::{
+    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, sendmsg, socketpair,
+};
+use std::io::IoSlice;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::ExitStatusExt;
 use std::sync::OnceLock;
@@ -141,9 +144,24 @@ impl<'a> Start<'a> {
     /// # Errors
     /// What clone, or a step before the word, said.
     pub fn begin(&self) -> Result<Begun, Failed> {
-        match self.try_begin(helper::file()?) {
+        self.begin_with(None)
+    }
+
+    /// As [`begin`](Self::begin), and has `meanwhile` run while the child is being made:
+    /// what that needs only later can be made then.
+    ///
+    /// # Errors
+    /// As [`begin`](Self::begin); `meanwhile` was run all the same.
+    pub fn begin_meanwhile(&self, mut meanwhile: impl FnMut()) -> Result<Begun, Failed> {
+        self.begin_with(Some(&mut meanwhile))
+    }
+
+    fn begin_with(&self, meanwhile: Option<&mut dyn FnMut()>) -> Result<Begun, Failed> {
+        match self.try_begin(helper::file()?, meanwhile) {
             // The step is the helper's exec: perhaps memfds may not be executed here.
-            Err(failed) if self.was_helper_refused(&failed) => self.try_begin(helper::refused()?),
+            Err(failed) if self.was_helper_refused(&failed) => {
+                self.try_begin(helper::refused()?, None)
+            }
             answer => answer,
         }
     }
@@ -155,7 +173,11 @@ impl<'a> Start<'a> {
             && matches!(failed.error.errno(), Some(Errno::EACCES | Errno::EPERM))
     }
 
-    fn try_begin(&self, helper: std::sync::Arc<OwnedFd>) -> Result<Begun, Failed> {
+    fn try_begin(
+        &self,
+        helper: std::sync::Arc<OwnedFd>,
+        meanwhile: Option<&mut dyn FnMut()>,
+    ) -> Result<Begun, Failed> {
         let starter = Starter::take()?;
         let deadline = Instant::now() + self.patience;
         let mut kept = Vec::new();
@@ -228,9 +250,10 @@ impl<'a> Start<'a> {
             flags |= ireko_child::abi::CLONE_INTO_CGROUP;
             cgroup = dir.as_raw_fd() as u64;
         }
-        let bound = self.compiled.is_helped();
+        // One cpu for all is right where the caller waits anyway.
+        let bound = self.compiled.is_helped() && meanwhile.is_none();
         let start = Clone { compiled: self.compiled, flags, cgroup, deadline, bound };
-        let cloned = starter.clone(start);
+        let cloned = starter.clone(start, meanwhile);
         if cloned.answer < 0 {
             let errno = Errno::from_raw(-cloned.answer as i32);
             starter.give_back();
@@ -294,21 +317,28 @@ impl Begun {
         self.starter.as_ref().map_or(0, |s| s.0.page().errno.load(Relaxed))
     }
 
-    /// Gives the first word: the id maps are written. The child goes on, while the caller
-    /// sees to other things before it gives the last with [`go`](Self::go).
-    pub fn release(&mut self) {
+    /// Gives the first word: the id maps are written. These files come with it, for the
+    /// slots that the recipe names. The child goes on, while the caller sees to other
+    /// things before it gives the last with [`go`](Self::go).
+    pub fn release(&mut self, files: &[BorrowedFd<'_>]) {
         self.released = true;
-        self.say(MAPS);
+        self.say(MAPS, files);
     }
 
-    fn say(&self, word: u8) {
-        if let Some(socket) = &self.socket {
-            // EPIPE: the child is gone, which the wait finds.
-            // SAFETY: one byte of this stack.
-            unsafe {
-                libc::send(socket.as_raw_fd(), (&raw const word).cast(), 1, libc::MSG_NOSIGNAL);
-            }
-        }
+    /// Whether the child has come past this step, as far as is known by now.
+    #[must_use]
+    pub fn has_passed(&self, step: usize) -> bool {
+        self.starter.as_ref().is_none_or(|s| s.0.page().step.load(Relaxed) as usize > step)
+    }
+
+    fn say(&self, word: u8, files: &[BorrowedFd<'_>]) {
+        let Some(socket) = &self.socket else { return };
+        let files: Vec<RawFd> = files.iter().map(AsRawFd::as_raw_fd).collect();
+        let rights = [ControlMessage::ScmRights(&files)];
+        let control = if files.is_empty() { &rights[..0] } else { &rights[..] };
+        let part = [IoSlice::new(std::slice::from_ref(&word))];
+        // EPIPE: the child is gone, which the wait finds.
+        let _ = sendmsg::<()>(socket.as_raw_fd(), &part, control, MsgFlags::MSG_NOSIGNAL, None);
     }
 
     /// Gives the last word and waits until the program has been executed.
@@ -317,9 +347,9 @@ impl Begun {
     /// The step that failed, and why; nothing is left running.
     pub fn go(mut self, compiled: &Compiled) -> Result<Started, Failed> {
         if !self.released {
-            self.release();
+            self.release(&[]);
         }
-        self.say(LEAVE);
+        self.say(LEAVE, &[]);
         let Some(socket) = &self.socket else {
             // In place: that clone returned says that it was executed, or failed before.
             return if self.page_errno() != 0 {

@@ -199,14 +199,20 @@ impl Recipe {
         self.relocated.push(index);
     }
 
-    /// Adds the wait for the caller's first word: it has written the id maps.
-    pub fn wait_for_maps(&mut self, tag: u32) {
-        self.wait_for(MAPS, tag, WAIT_FOR_MAPS);
+    /// Adds the wait for the caller's first word: it has written the id maps. The files that
+    /// it gives with [`release`](super::Begun::release) come into these slots, 72 at most.
+    pub fn wait_for_maps(&mut self, tag: u32, slots: &[u32]) {
+        self.wait_for(MAPS, slots, tag, WAIT_FOR_MAPS);
     }
 
     /// Adds the wait for the caller's last word: what is seen from outside is as planned.
     pub fn wait_for_leave(&mut self, tag: u32) {
-        self.wait_for(LEAVE, tag, "wait until the caller has seen groups, limits and namespaces");
+        self.wait_for(
+            LEAVE,
+            &[],
+            tag,
+            "wait until the caller has seen groups, limits and namespaces",
+        );
     }
 
     /// Lets the caller see the exec though files are put under these numbers before it:
@@ -221,8 +227,14 @@ impl Recipe {
         self.push(op, tag, "hold the line to the caller under another number");
     }
 
-    fn wait_for(&mut self, word: u8, tag: u32, text: &str) {
-        let op = Op { a: HELD_SOCKET as u32, b: word.into(), ..Op::new(Code::WaitForCaller) };
+    fn wait_for(&mut self, word: u8, slots: &[u32], tag: u32, text: &str) {
+        let op = Op {
+            a: HELD_SOCKET as u32,
+            b: word.into(),
+            c: self.numbers(slots),
+            x: slots.len() as u64,
+            ..Op::new(Code::WaitForCaller)
+        };
         self.push(op, tag, text);
     }
 

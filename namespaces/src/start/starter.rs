@@ -188,7 +188,7 @@ impl Starter {
 
     /// Has a child cloned and waits until it has executed something or ended. When
     /// `deadline` passes first it is killed. With `bound` the child starts on our cpu.
-    pub(crate) fn clone(&self, start: Clone<'_>) -> Cloned {
+    pub(crate) fn clone(&self, start: Clone<'_>, meanwhile: Option<&mut dyn FnMut()>) -> Cloned {
         let desk = &*self.desk;
         // It may still be on its way back from the child before.
         if self.busy.replace(true) {
@@ -220,6 +220,9 @@ impl Starter {
         };
         self.bind(start.bound);
         say(&self.line);
+        if let Some(meanwhile) = meanwhile {
+            meanwhile();
+        }
         let mut late = false;
         loop {
             let left = start.deadline.saturating_duration_since(Instant::now());
