@@ -135,6 +135,7 @@ fn root_every_step_is_named_in_the_docs() {
     if Need::cgroup().missing().is_none() {
         builders.push(shell().memory_limit(Size::mib(64)).cpu_limit(Cpu::cores(0.5)).pids_limit(9));
         builders.push(shell().prefer(Feature::MemoryLimit).memory_limit(Size::mib(64)));
+        builders.push(Container::bare().command("/bin/true").memory_limit(Size::mib(64)));
     }
     for builder in &builders {
         compare(builder, &parts, &mut met);
