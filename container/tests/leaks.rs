@@ -226,11 +226,14 @@ fn victim() {
             scope.spawn(move || {
                 let mut kept = std::collections::VecDeque::new();
                 for n in 0.. {
-                    let builder = match (thread + n) % 5 {
+                    let builder = match (thread + n) % 7 {
                         0 => confined(["pause"]).memory_limit(Size::mib(32)).pids_limit(16),
                         1 => confined(["daemon", "100"]).memory_limit(Size::mib(32)).pids_limit(16),
                         2 => bare(["pause"]).unshare(Namespaces::all() - Namespaces::USER),
                         3 => bare(["pause"]),
+                        // Its first process gains capabilities by exec.
+                        4 => bare(["pause"]).id_maps(IdMaps::range(500_000..500_010)),
+                        5 => confined(["pause"]).share(Namespaces::USER),
                         _ => confined(["pause"]).pids_limit(16).user((1000, 1000)),
                     };
                     let builder = builder.id(marked(mark)).stdout(Stdio::Null);
@@ -360,7 +363,11 @@ fn unpriv_sigkill_of_the_caller_leaves_nothing() {
     if plays("victim") {
         let _kept: Vec<_> = (0..200)
             .map(|n| {
-                let builder = if n % 3 == 0 { bare(["pause"]) } else { confined(["pause"]) };
+                let builder = match n % 3 {
+                    0 => bare(["pause"]),
+                    1 => bare(["pause"]).user_ns().pid_ns(),
+                    _ => confined(["pause"]),
+                };
                 let container = builder.stdout(Stdio::Null).spawn().unwrap();
                 if n == 0 {
                     std::io::stdout().write_all(b"started\n").unwrap();

@@ -55,11 +55,13 @@ impl Draft<'_> {
             let fds: Vec<(Fd, &str)> = fds.iter().map(|(fd, text)| (*fd, text.as_str())).collect();
             self.stage(Stage::Clone);
             let tag = self.tag();
-            let kept = if self.shape.has(Namespaces::USER) {
-                let set = self.config.capabilities.unwrap_or(CapSet::STANDARD);
-                set.union(NEEDED).bits()
-            } else {
-                0
+            let kept = match (self.shape.has(Namespaces::USER), self.config.capabilities) {
+                (false, _) => 0,
+                (true, Some(set)) => set.union(NEEDED).bits(),
+                (true, None) if self.shape.confined => CapSet::STANDARD.union(NEEDED).bits(),
+                // Root has all of them after its exec, and must have had them before: the
+                // kernel forgets whom to die with when an exec adds any.
+                (true, None) => u64::MAX,
             };
             self.recipe.enter_helper(kept, tag, &fds);
         }
