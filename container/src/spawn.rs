@@ -13,7 +13,7 @@ use ireko_sys::Errno;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 pub(crate) fn spawn(plan: &Plan, defaults: [Stdio; 3]) -> Result<Container> {
     let inner = &*plan.inner;
@@ -124,9 +124,8 @@ fn look(inner: &Inner, groups: Option<&Groups>, begun: &Begun) -> Result<()> {
     let pid = begun.pid();
     if let Some(groups) = groups {
         // It joins by itself, after the word.
-        let last = inner.blueprint.last_join();
-        while !last.is_none_or(|step| begun.has_passed(step)) && !begun.has_ended() {
-            std::thread::sleep(Duration::from_micros(50));
+        if let Some(last) = inner.blueprint.last_join() {
+            begun.wait_passed(last);
         }
         groups.check(pid)?;
     }

@@ -325,10 +325,15 @@ impl Begun {
         self.say(MAPS, files);
     }
 
-    /// Whether the child has come past this step, as far as is known by now.
-    #[must_use]
-    pub fn has_passed(&self, step: usize) -> bool {
-        self.starter.as_ref().is_none_or(|s| s.0.page().step.load(Relaxed) as usize > step)
+    /// Waits until the child has come past this step, or to its end.
+    pub fn wait_passed(&self, step: usize) {
+        let Some(starter) = &self.starter else { return };
+        let pause = Some(Duration::from_micros(50));
+        while starter.0.page().step.load(Relaxed) as usize <= step
+            && self.page_errno() == 0
+            && self.deadline > Instant::now()
+            && !self.pidfd().poll(pause).unwrap_or(true)
+        {}
     }
 
     fn say(&self, word: u8, files: &[BorrowedFd<'_>]) {
