@@ -146,9 +146,19 @@ fn root_nothing_leaks_in_1000() {
     let before = Census::take().without(&left_out);
     let usage = resident();
     threads(4, 1000);
-    let after = Census::settled(&before, Duration::from_secs(10));
-    assert_eq!(Census::diff(&before, &after), [""; 0]);
-    assert_eq!(Census::diff(&after, &before), [""; 0]);
+    let mut new = Vec::new();
+    soon(Duration::from_secs(10), || {
+        let after = Census::take().without(&left_out);
+        assert_eq!(Census::diff(&after, &before), [""; 0]);
+        // User namespaces are kept for a while, one for each range of ids that was used: which
+        // ranges these are depends on who else runs containers, how many there are does not.
+        let kept = |line: &String| line.starts_with("fd: ") && line.contains(" user:[");
+        let namespaces = after.of("fd").iter().filter(|fd| fd.contains(" user:[")).count();
+        new = Census::diff(&before, &after);
+        new.retain(|line| !kept(line) || namespaces > 64);
+        new.is_empty()
+    });
+    assert_eq!(new, [""; 0]);
     assert!(soon(Duration::from_secs(10), || descendants().is_empty()), "{:?}", descendants());
     assert_eq!(groups_with(&mark), [""; 0]);
     assert!(resident() < usage + (8 << 20), "{usage} → {}", resident());
