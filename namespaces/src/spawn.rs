@@ -1,5 +1,5 @@
 use crate::start::{Code, Compiled, Failed, Fd, Op, Pipes, Recipe, Start, flag, slot};
-use crate::{IdMaps, Namespaces, NsFd, Result};
+use crate::{IdMap, IdMaps, Namespaces, NsFd, Result};
 use ireko_sys::{Errno, ErrorKind, Failure, Pidfd, Stdio};
 use std::ffi::{OsStr, OsString};
 use std::io::{PipeReader, PipeWriter, Read};
@@ -119,14 +119,16 @@ impl Spawn {
         self
     }
 
-    /// Starts it in this one. Several calls, several kinds.
+    /// Starts it in this one. Several calls, several kinds. `Unsupported` for a pid
+    /// namespace: the kernel moves only later children.
     pub fn join(mut self, namespace: &NsFd) -> Self {
         self.joined.push(namespace.clone());
         self
     }
 
     /// Who is who in the new user namespace. Adds `USER`. Default with `USER`:
-    /// [`IdMaps::caller_as_root`].
+    /// [`IdMaps::caller_as_root`]. Where the caller is not in the maps the program runs
+    /// as root inside, or as the first id that there is.
     pub fn id_maps(mut self, maps: IdMaps) -> Self {
         self.maps = Some(maps);
         self.kinds |= Namespaces::USER;
@@ -216,6 +218,13 @@ impl Spawn {
         if self.proc && !self.kinds.contains(Namespaces::PID) {
             return invalid("mount a fresh /proc", "it shows a pid namespace: add Namespaces::PID");
         }
+        for namespace in &self.joined {
+            // The kernel moves later children only.
+            if namespace.kind()? == Namespaces::PID {
+                let (what, reason) = ("enter a pid namespace", "the program itself would stay out");
+                return Err(Failure::ours(ErrorKind::Unsupported, what, reason).into());
+            }
+        }
         if self.kinds.contains(Namespaces::TIME) {
             return invalid("clone into a new time namespace", "it can only be unshared");
         }
@@ -239,9 +248,21 @@ impl Spawn {
                 .collect();
             let kept: Vec<(Fd, &str)> =
                 kept.iter().map(|(fd, text)| (*fd, text.as_str())).collect();
+            let ids = if user { self.ids() } else { None };
             let needed = if user { SYS_ADMIN } else { 0 };
+            let needed = needed | if ids.is_some() { SETGID | SETUID } else { 0 };
             recipe.enter_helper(needed, 0, &kept);
             recipe.wait_for_maps(0, &[]);
+            if let Some((uid, gid)) = ids {
+                let op = Op {
+                    b: uid,
+                    c: gid,
+                    x: recipe.numbers(&[]).into(),
+                    flags: if self.maps().groups_allowed() { 0 } else { flag::NO_GROUPS },
+                    ..Op::new(Code::SetIds)
+                };
+                recipe.push(op, 0, format!("become user {uid}, group {gid}"));
+            }
         }
         for (index, namespace) in self.joined.iter().enumerate() {
             let kind = namespace.kind()?;
@@ -303,6 +324,20 @@ impl Spawn {
         recipe.compile()
     }
 
+    fn maps(&self) -> IdMaps {
+        self.maps.clone().unwrap_or_else(IdMaps::caller_as_root)
+    }
+
+    /// Who it must become, where the maps leave the caller out: it would be nobody.
+    fn ids(&self) -> Option<(u32, u32)> {
+        let maps = self.maps();
+        // SAFETY: these take nothing and cannot fail.
+        let (uid, gid) = unsafe { (libc::geteuid(), libc::getegid()) };
+        let uid = inside(maps.uid_maps(), uid);
+        let gid = inside(maps.gid_maps(), gid);
+        (uid.1 || gid.1).then_some((uid.0, gid.0))
+    }
+
     fn environment(&self) -> Vec<OsString> {
         let inherited = if self.clear { Vec::new() } else { std::env::vars_os().collect() };
         let mut vars: Vec<(OsString, OsString)> = inherited;
@@ -323,6 +358,19 @@ impl Spawn {
 
 /// `CAP_SYS_ADMIN`, with which the helper mounts and enters.
 const SYS_ADMIN: u64 = 1 << 21;
+/// With these it becomes another inside.
+const SETGID: u64 = 1 << 6;
+const SETUID: u64 = 1 << 7;
+
+/// Who this id is inside, or else who it is to become: root, or the first that there is.
+fn inside(maps: &[IdMap], id: u32) -> (u32, bool) {
+    let own = maps.iter().find(|m| id >= m.outside && id - m.outside < m.count);
+    if let Some(map) = own {
+        return (map.inside + (id - map.outside), false);
+    }
+    let root = maps.iter().any(|m| m.inside == 0);
+    (maps.first().filter(|_| !root).map_or(0, |m| m.inside), true)
+}
 
 /// Where a program of this name is looked for.
 fn candidates(program: &OsStr, path: &OsStr) -> Vec<PathBuf> {

@@ -66,7 +66,8 @@ impl Builder {
     /// A namespace that is there already.
     ///
     /// A net, ipc or uts namespace owned by another user namespace than the
-    /// container's cannot be its own: join that user namespace too, or share it.
+    /// container's cannot be its own: join that user namespace too, or share it. A pid
+    /// namespace is `Unsupported`: the kernel moves only later children.
     pub fn join(mut self, namespace: &NsFd) -> Self {
         self.0.join.push(namespace.clone());
         self

@@ -3,8 +3,9 @@
 use super::{ALL, Maps};
 use crate::builder::Config;
 use crate::rootfs::{Base, Changes};
-use crate::{Error, Result, Rootfs};
+use crate::{Error, Result, Rootfs, Stage};
 use ireko_namespaces::{IdMaps, Namespaces};
+use ireko_sys::{ErrorKind, Failure};
 
 /// What kind of start it is.
 #[derive(Clone, Debug)]
@@ -42,6 +43,15 @@ impl Shape {
         let mut joined = Namespaces::empty();
         for namespace in &config.join {
             joined |= namespace.kind()?;
+        }
+        if joined.contains(Namespaces::PID) {
+            // The kernel moves later children only: its checks would hold, and it be outside.
+            let failure = Failure::ours(
+                ErrorKind::Unsupported,
+                "enter a pid namespace",
+                "the program itself would stay out",
+            );
+            return Err(Error::new(Stage::Config, failure));
         }
         let mut new = if confined { ALL - config.share } else { Namespaces::empty() };
         new = (new | config.unshare) - joined;
