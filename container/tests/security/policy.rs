@@ -128,6 +128,19 @@ fn root_dangerous_calls_do_what_they_say() {
     assert!(error.to_string().contains("given and disabled"), "{error}");
 }
 
+/// A program cannot be moved into a pid namespace, only its later children: an error, not a
+/// program that is outside and is told to be inside.
+#[test]
+fn root_a_pid_namespace_is_not_joined() {
+    need!(root, userns);
+    let other = confined(["pause"]).spawn().unwrap();
+    let pids = other.namespace(Namespaces::PID).unwrap();
+    for builder in [confined(["true"]), bare(["true"])] {
+        let error = builder.join(&pids).plan().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+    }
+}
+
 /// What would change the host is not set for a container.
 fn sysctls_outside_namespaces_are_invalid() {
     for key in [
