@@ -121,6 +121,7 @@ fn on_a_thread<T: Send>(f: impl FnOnce() -> T + Send) -> Result<T> {
 /// is to add `USER` through [`Spawn`](super::Spawn).
 #[doc(alias = "CLONE_NEWNS")]
 pub fn unshare(kinds: Namespaces) -> Result<()> {
+    crate::start::moved();
     // SAFETY: a number; what changes is this thread's own.
     if unsafe { libc::unshare(kinds.bits() as i32) } == 0 {
         return Ok(());
@@ -146,6 +147,7 @@ pub fn unshare(kinds: Namespaces) -> Result<()> {
 /// `Invalid` for user, time and mount namespaces in a program with threads.
 pub fn setns(namespace: &NsFd) -> Result<()> {
     let kind = namespace.kind()?;
+    crate::start::moved();
     // SAFETY: an open fd and its kind; what changes is this thread's own.
     if unsafe { libc::setns(namespace.as_raw_fd(), kind.bits() as i32) } == 0 {
         return Ok(());

@@ -8,6 +8,7 @@ mod begin;
 mod helper;
 mod pipes;
 mod recipe;
+mod standing;
 mod starter;
 mod sub_ids;
 
@@ -15,4 +16,5 @@ pub use begin::{Begun, Failed, Start, Started};
 pub use ireko_child::{Code, Fd, Identity, Op, flag};
 pub use pipes::{Pipes, Streams};
 pub use recipe::{Compiled, Recipe, Step, slot};
+pub(crate) use standing::moved;
 pub(crate) use sub_ids::{sub_ids, write_by_helpers};

@@ -6,6 +6,7 @@
 //! has none of these threads and makes its own.
 
 use super::recipe::Compiled;
+use super::standing::{Standing, shares_files};
 use crate::Result;
 use ireko_child::{AFFINITY, CloneArgs, Page, Walk, abi, clone_onto};
 use ireko_sys::{Errno, Failure, PerProcess};
@@ -36,6 +37,8 @@ pub(crate) struct Starter {
     busy: Cell<bool>,
     /// It may run on one cpu only.
     pinned: Cell<bool>,
+    /// Where it was made.
+    standing: Standing,
 }
 
 /// What caller and starter pass to and fro.
@@ -83,10 +86,14 @@ pub(crate) struct Cloned {
 }
 
 impl Starter {
-    /// One that is idle, or a new one.
+    /// One that is idle and stands where the calling thread does, or a new one.
     pub(crate) fn take() -> Result<Self> {
-        let known = idle().pop();
-        known.map_or_else(Self::new, Ok)
+        let here = Standing::here();
+        let mut idle = idle();
+        let fits = |s: &Self| s.standing == here && shares_files(s.desk.thread.load(Relaxed));
+        let known = idle.iter().rposition(fits).map(|at| idle.swap_remove(at));
+        drop(idle);
+        known.map_or_else(|| Self::new(here), Ok)
     }
 
     /// For the next start.
@@ -94,7 +101,7 @@ impl Starter {
         idle().push(self);
     }
 
-    fn new() -> Result<Self> {
+    fn new(standing: Standing) -> Result<Self> {
         let failed = |errno: nix::errno::Errno| Failure::kernel("prepare a start", errno.into());
         let size = std::mem::size_of::<Page>().next_multiple_of(4096);
         let fd = memfd_create(c"ireko-page", MFdFlags::MFD_CLOEXEC).map_err(failed)?;
@@ -142,7 +149,8 @@ impl Starter {
             .map_err(|e| Failure::kernel("start a thread", Errno::of(&e)))?;
         // It says so when it is there.
         hear(&line);
-        Ok(Self { desk, page_fd: fd, line, busy: Cell::new(false), pinned: Cell::new(false) })
+        let (busy, pinned) = (Cell::new(false), Cell::new(false));
+        Ok(Self { desk, page_fd: fd, line, busy, pinned, standing })
     }
 
     pub(crate) fn page(&self) -> &Page {
@@ -290,28 +298,41 @@ fn wait(word: &AtomicU32, timeout: Duration) {
 }
 
 fn serve(desk: &Desk, line: &OwnedFd) {
-    // All of them, those that the C library keeps for itself included: no handler of the
-    // host program may run here, least of all in a child that shares its memory.
-    let all = u64::MAX;
-    // SAFETY: the kernel's mask is 8 bytes.
-    unsafe { libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const all, 0, 8) };
+    block(IDLE);
     // SAFETY: gettid takes nothing and cannot fail.
     desk.thread.store(unsafe { libc::gettid() }, Relaxed);
     say(line);
     while hear(line) {
         // SAFETY: the caller's word gave the job to us.
         let job = unsafe { &mut *desk.job.get() };
+        block(u64::MAX);
         // SAFETY: a stack of its own, all signals blocked, CLONE_VFORK; the walk is over
         // memory that the caller keeps until our answer.
         job.answer = unsafe { clone_onto(&job.args, &job.walk) };
+        let failed = job.answer < 0;
         say(line);
-        if job.answer < 0 {
+        block(IDLE);
+        if failed {
             // Nobody else will.
             desk.here.store(0, Release);
             // SAFETY: a word that outlives the call.
             unsafe { libc::syscall(libc::SYS_futex, desk.here.as_ptr(), libc::FUTEX_WAKE, 1) };
         }
     }
+}
+
+/// What is blocked while nothing is being cloned: all but the signal with which the C
+/// library has every thread of the program change its ids, and waits until each has.
+#[cfg(target_env = "musl")]
+const IDLE: u64 = !(1 << 33);
+#[cfg(not(target_env = "musl"))]
+const IDLE: u64 = !(1 << 32);
+
+/// Those that the C library keeps for itself can be among them: no handler of the host
+/// program may run in a child that shares its memory.
+fn block(signals: u64) {
+    // SAFETY: the kernel's mask is 8 bytes.
+    unsafe { libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const signals, 0, 8) };
 }
 
 /// One byte: the turn is the other's.
