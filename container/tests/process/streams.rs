@@ -304,12 +304,47 @@ fn closed() {
             }
         }
     });
-    for (fd, copy) in copies.into_iter().enumerate() {
-        // SAFETY: as above.
-        unsafe { libc::dup2(copy, fd as i32) };
-    }
+    let restore = || {
+        for (fd, copy) in copies.into_iter().enumerate() {
+            // SAFETY: as above.
+            unsafe { libc::dup2(copy, fd as i32) };
+        }
+    };
+    restore();
+    let result = result.and_then(|()| std::panic::catch_unwind(exchanged));
+    restore();
     if let Err(panic) = result {
         std::panic::resume_unwind(panic);
+    }
+}
+
+/// Each stream comes from where another is put.
+fn exchanged() {
+    // Made while the low numbers are taken.
+    let mut pipes: Vec<_> = (0..6).map(|_| std::io::pipe().unwrap()).collect();
+    for (name, builder) in both(["seq", "cat", ",", "echo", "out", ",", "err", "err"]) {
+        let three: Vec<_> = pipes.drain(..3).collect();
+        let [mut input, mut out, mut err] = <[_; 3]>::try_from(three).unwrap();
+        input.1.write_all(b"in ").unwrap();
+        // SAFETY: all of these are open; the copies belong to nobody else, since what was
+        // there is of this process, which is there for that.
+        let at = |fd: i32, source: i32| unsafe {
+            assert_eq!(libc::dup2(source, fd), fd);
+            <OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(fd)
+        };
+        let first = at(0, err.1.as_raw_fd());
+        let second = at(1, input.0.as_raw_fd());
+        let third = at(2, out.1.as_raw_fd());
+        drop((input, out.1, err.1));
+        let plan = builder.stdin(second).stdout(third).stderr(first).plan().unwrap();
+        let status = plan.status().unwrap();
+        drop(plan);
+        assert!(status.success(), "{name}");
+        for (pipe, expected) in [(&mut out.0, "in out\n"), (&mut err.0, "err\n")] {
+            let mut got = String::new();
+            pipe.read_to_string(&mut got).unwrap();
+            assert_eq!(got, expected, "{name}");
+        }
     }
 }
 
