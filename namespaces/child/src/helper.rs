@@ -96,10 +96,12 @@ fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
     sys::die(125)
 }
 
+// SAFETY of the attributes below: these have the names and the meaning of the C functions.
 // The compiler may call these for copies of its own; there is no C library here.
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn memcpy(to: *mut u8, from: *const u8, n: usize) -> *mut u8 {
+    // SAFETY: the caller's promise, which is that of the C function.
     unsafe { bytes(to, from, n) };
     to
 }
@@ -107,11 +109,13 @@ unsafe extern "C" fn memcpy(to: *mut u8, from: *const u8, n: usize) -> *mut u8 {
 #[unsafe(no_mangle)]
 unsafe extern "C" fn memmove(to: *mut u8, from: *const u8, n: usize) -> *mut u8 {
     if (to as usize).wrapping_sub(from as usize) >= n {
+        // SAFETY: the caller's promise, which is that of the C function.
         unsafe { bytes(to, from, n) };
     } else {
         let mut i = n;
         while i > 0 {
             i = i.wrapping_sub(1);
+            // SAFETY: the caller's promise, which is that of the C function.
             unsafe { to.wrapping_add(i).write_volatile(from.wrapping_add(i).read_volatile()) };
         }
     }
@@ -142,6 +146,7 @@ unsafe extern "C" fn memset(to: *mut u8, value: i32, n: usize) -> *mut u8 {
 unsafe extern "C" fn memcmp(a: *const u8, b: *const u8, n: usize) -> i32 {
     let mut i = 0;
     while i < n {
+        // SAFETY: the caller's promise, which is that of the C function.
         let (x, y) =
             unsafe { (a.wrapping_add(i).read_volatile(), b.wrapping_add(i).read_volatile()) };
         if x != y {
@@ -154,11 +159,14 @@ unsafe extern "C" fn memcmp(a: *const u8, b: *const u8, n: usize) -> i32 {
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn bcmp(a: *const u8, b: *const u8, n: usize) -> i32 {
+    // SAFETY: the caller's promise, which is that of the C function.
     unsafe { memcmp(a, b, n) }
 }
 
+/// Forward, byte by byte: `memcpy`, and `memmove` when the target does not begin inside.
 unsafe fn bytes(to: *mut u8, from: *const u8, n: usize) {
     #[cfg(target_arch = "x86_64")]
+    // SAFETY: the caller's promise, which is that of the C function.
     unsafe {
         core::arch::asm!("rep movsb", inout("rcx") n => _, inout("rdi") to => _, inout("rsi") from => _, options(nostack));
     }
@@ -166,6 +174,7 @@ unsafe fn bytes(to: *mut u8, from: *const u8, n: usize) {
     {
         let mut i = 0;
         while i < n {
+            // SAFETY: the caller's promise, which is that of the C function.
             unsafe { to.wrapping_add(i).write_volatile(from.wrapping_add(i).read_volatile()) };
             i = i.wrapping_add(1);
         }
