@@ -142,7 +142,8 @@ fn root_cpu_limit_throttles() {
     // 0.2 of a second, and what was begun with.
     assert!(usage.cpu() < Duration::from_millis(450), "{usage:?}");
     assert!(usage.throttled.unwrap() > Duration::from_millis(200), "{usage:?}");
-    assert!(usage.wall >= Duration::from_secs(1), "{usage:?}");
+    // The clock starts when the caller learns of the exec, a moment late.
+    assert!(usage.wall >= Duration::from_millis(900), "{usage:?}");
     let free = busy().status().unwrap();
     assert!(free.usage().cpu() > usage.cpu(), "{free:?}");
 }
@@ -376,7 +377,7 @@ fn root_usage_tells_what_was_used() {
     let usage = status.usage();
     let peak = usage.memory_peak.unwrap();
     assert!(peak >= Size::mib(40) && peak < Size::mib(60), "{peak}");
-    assert!(usage.wall >= Duration::from_millis(200), "{usage:?}");
+    assert!(usage.wall >= Duration::from_millis(150), "{usage:?}");
     assert_eq!((usage.oom_kills, usage.pids_refused), (Some(0), Some(0)));
     let status = limited(["spin", "0.3", "1"]).output().unwrap().status;
     let used = status.usage().cpu();
