@@ -26,7 +26,7 @@ fn root_an_ordinary_user_without_delegation_is_told_what_to_do() {
     let Some(parent) = parent() else { return };
     let mut command = again("root_part_ordinary_user", "");
     let Ok(mut child) = command.uid(65534).gid(65534).spawn() else {
-        return println!("SKIP(the test program cannot be run by nobody, or this is not root)");
+        testkit::skip!("the test program cannot be run by nobody, or this is not root");
     };
     let told = said(&mut child, "told: ");
     assert!(told.starts_with("Denied make groups in /"), "{told}");
@@ -61,7 +61,7 @@ fn root_what_is_found_is_consistent() {
 fn root_only_the_hierarchies_that_are_needed() {
     let Some(parent) = parent() else { return };
     if parent.hierarchy() == Hierarchy::V2 {
-        return println!("SKIP(v2 has one hierarchy)");
+        testkit::skip!("v2 has one hierarchy");
     }
     let places = |template: &Template| template.places().count();
     let pids = Template::new(&parent, &Limits::new().pids_max(8)).unwrap();
@@ -85,7 +85,7 @@ fn root_raw_files_go_where_they_live() {
     let file = if parent.hierarchy() == Hierarchy::V2 { "cpu.max.burst" } else { "cpuset.cpus" };
     let template = match Template::new(&parent, &Limits::new().raw(file, "0")) {
         Ok(template) => template,
-        Err(error) => return println!("SKIP({error})"),
+        Err(error) => testkit::skip!("{error}"),
     };
     let group = template.create(&name("raw")).unwrap();
     let held = std::fs::read_to_string(group.paths()[0].join(file)).unwrap();
@@ -146,16 +146,14 @@ fn v2(what: &str) -> Option<V2> {
     }
     let restored = Restored(enabled, alone);
     if group.dir().is_none() {
-        println!("SKIP(no v2 tree)");
-        return None;
+        testkit::skip!("no v2 tree");
     }
     let path = group.paths().pop().unwrap();
     let text = std::fs::read_to_string(path.join("cgroup.controllers")).unwrap();
     let known = [("hugetlb", Controllers::HUGETLB), ("memory", Controllers::MEMORY)];
     let found = known.into_iter().find(|(name, _)| text.split_whitespace().any(|t| t == *name));
     let Some((_, controller)) = found else {
-        println!("SKIP(no controller in {})", path.display());
-        return None;
+        testkit::skip!("no controller in {}", path.display());
     };
     Some(V2 { group, path, controller, _restored: restored })
 }

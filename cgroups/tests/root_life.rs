@@ -84,7 +84,7 @@ fn root_freeze_stops_and_thaw_lets_go() {
 fn root_freeze_needs_a_freezer() {
     let Some(parent) = parent() else { return };
     if parent.hierarchy() == Hierarchy::V2 {
-        return println!("SKIP(any v2 group can freeze)");
+        testkit::skip!("any v2 group can freeze");
     }
     let group = Template::new(&parent, &Limits::new().pids_max(8)).unwrap();
     let group = group.create(&name("nofreeze")).unwrap();
@@ -144,7 +144,7 @@ fn root_groups_are_below_the_callers_own_and_its_limit_is_told_from_theirs() {
     let Some(parent) = parent() else { return };
     if parent.hierarchy() == Hierarchy::V2 {
         // There the nested program's own group holds it, so that it must first make room.
-        return println!("SKIP(on v2 a program in a group without a subgroup makes none)");
+        testkit::skip!("on v2 a program in a group without a subgroup makes none");
     }
     let outer = Template::new(&parent, &Limits::new().memory_max(Size::mib(48))).unwrap();
     let outer = outer.create(&name("around")).unwrap();
@@ -191,7 +191,7 @@ fn root_v1_freezer_and_cpuacct() {
     let limits = Limits::new().raw("freezer.state", "THAWED").raw("cpuacct.usage", "0");
     let template = match Template::new(&parent, &limits) {
         Ok(template) => template,
-        Err(error) => return println!("SKIP({error})"),
+        Err(error) => testkit::skip!("{error}"),
     };
     let group = template.create(&name("v1")).unwrap();
     assert!(group.dir().is_none());

@@ -18,8 +18,7 @@ fn memory(parent: &Parent, size: Size, what: &str) -> Option<Cgroup> {
     let template = match Template::new(parent, &limits) {
         Ok(template) => template.prefer(&Limits::new().swap_max(Size::bytes(0))).unwrap(),
         Err(error) => {
-            println!("SKIP({error})");
-            return None;
+            testkit::skip!("{error}");
         }
     };
     Some(template.create(&name(what)).unwrap())
@@ -34,7 +33,7 @@ fn root_all_limits_are_taken_as_asked() {
         .cpu_weight(Weight::try_from(200).unwrap())
         .pids_max(32);
     if !parent.controllers().contains(limits.controllers()) {
-        return println!("SKIP(controllers: {})", parent.controllers());
+        testkit::skip!("controllers: {}", parent.controllers());
     }
     let group = Template::new(&parent, &limits).unwrap().create(&name("all")).unwrap();
     let enforced = group.enforced().unwrap();
@@ -127,7 +126,7 @@ fn root_pids_limit_refuses_and_counts() {
     let Some(parent) = parent() else { return };
     let template = match Template::new(&parent, &Limits::new().pids_max(3)) {
         Ok(template) => template,
-        Err(error) => return println!("SKIP({error})"),
+        Err(error) => testkit::skip!("{error}"),
     };
     let group = template.create(&name("pids")).unwrap();
     assert_eq!(group.stats().unwrap().pids_refused, Some(0));
@@ -154,7 +153,7 @@ fn root_cpu_quota_throttles_and_time_is_counted() {
     let template = Template::new(&parent, &limits).and_then(|t| t.also(Controllers::CPUACCT));
     let template = match template {
         Ok(template) => template,
-        Err(error) => return println!("SKIP({error})"),
+        Err(error) => testkit::skip!("{error}"),
     };
     let group = template.create(&name("cpu")).unwrap();
     let before = group.stats().unwrap();
@@ -175,7 +174,7 @@ fn root_apply_is_all_or_none() {
     let first = Limits::new().memory_max(Size::mib(64)).pids_max(8);
     let template = match Template::new(&parent, &first) {
         Ok(template) => template,
-        Err(error) => return println!("SKIP({error})"),
+        Err(error) => testkit::skip!("{error}"),
     };
     let group = template.create(&name("apply")).unwrap();
     // Memory is written first, and the last value is one that the kernel refuses.
@@ -195,7 +194,7 @@ fn root_swap_stays_the_same_when_memory_changes() {
     let limits = Limits::new().memory_max(Size::mib(64)).swap_max(Size::mib(16));
     let template = match Template::new(&parent, &limits) {
         Ok(template) => template,
-        Err(error) => return println!("SKIP({error})"),
+        Err(error) => testkit::skip!("{error}"),
     };
     let group = template.create(&name("swap")).unwrap();
     for size in [Size::mib(128), Size::mib(32)] {
@@ -226,7 +225,7 @@ fn root_preferred_limits_are_skipped_and_told() {
     let Some(parent) = parent() else { return };
     let base = match Template::new(&parent, &Limits::new().memory_max(Size::mib(32))) {
         Ok(template) => template,
-        Err(error) => return println!("SKIP({error})"),
+        Err(error) => testkit::skip!("{error}"),
     };
     let preset = Limits::new().oom_group(true).pids_max(1024).memory_max(Size::mib(1));
     let template = base.prefer(&preset).unwrap();

@@ -3,16 +3,17 @@
 use ireko_mounts::{Attributes, Detached, ErrorKind, Filesystem, MountTable, Size};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
+use testkit::need;
 
-fn skip(why: &str) {
-    let required = std::env::var("IREKO_REQUIRE").unwrap_or_default();
-    assert!(!required.split(',').any(|r| r == "userns"), "userns is required to run: {why}");
-    println!("SKIP unpriv_mounts: {why}");
-}
+/// Says that this process is in such namespaces: they can be entered by a process alone.
+const INSIDE: &str = "IREKO_TEST_INSIDE";
 
-/// Runs the test below in such namespaces: they can be entered by a process alone.
 #[test]
 fn unpriv_mounts() {
+    if std::env::var_os(INSIDE).is_some() {
+        return in_a_user_namespace();
+    }
+    need!(userns);
     let unshare = |program: &std::path::Path| {
         let mut command = Command::new("unshare");
         command.args(["--user", "--map-root-user", "--mount", "--"]).arg(program);
@@ -22,19 +23,15 @@ fn unpriv_mounts() {
         command
     };
     let program = std::env::current_exe().unwrap();
-    match unshare(&program).arg("--list").output() {
-        Ok(output) if output.status.success() => {}
-        Ok(output) => return skip(String::from_utf8_lossy(&output.stderr).trim()),
-        Err(error) => return skip(&format!("unshare: {error}")),
-    }
-    let output =
-        unshare(&program).args(["--ignored", "--exact", "in_a_user_namespace"]).output().unwrap();
+    let output = unshare(&program)
+        .args(["--exact", "unpriv_mounts", "--nocapture"])
+        .env(INSIDE, "1")
+        .output()
+        .unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && text.contains("1 passed"), "{text}");
 }
 
-#[test]
-#[ignore = "runs in the namespaces that unpriv_mounts makes"]
 fn in_a_user_namespace() {
     let temp = std::env::temp_dir().canonicalize().unwrap();
     let place = Detached::tmpfs(Size::mib(1)).unwrap().attach(&temp).unwrap();

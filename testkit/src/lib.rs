@@ -21,7 +21,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 pub use caller::Caller;
 pub use census::Census;
 pub use floor::{Floor, floor};
-pub use need::{Need, Skip, met};
+pub use need::{Need, Skip, met, skipped};
 pub use rootfs::{Rootfs, rootfs};
 pub use tempdir::TempDir;
 pub use watchdog::within;

@@ -25,6 +25,17 @@ macro_rules! need {
     }};
 }
 
+/// Ends a test early that has found out by itself that it cannot run here; counted as
+/// [`need!`](crate::need!) counts.
+#[macro_export]
+macro_rules! skip {
+    ($($reason:tt)+) => {{
+        fn here() {}
+        $crate::skipped(&format!($($reason)+), std::any::type_name_of_val(&here));
+        return $crate::Skip::skipped();
+    }};
+}
+
 /// What a test returns when it is skipped.
 pub trait Skip {
     /// The value.
@@ -33,6 +44,12 @@ pub trait Skip {
 
 impl Skip for () {
     fn skipped() -> Self {}
+}
+
+impl<T> Skip for Option<T> {
+    fn skipped() -> Self {
+        None
+    }
 }
 
 impl<E> Skip for Result<(), E> {
@@ -61,6 +78,16 @@ pub fn met(need: &Need, here: &str) -> bool {
         "{test} needs {}, which IREKO_REQUIRE says is here: {reason}",
         need.name
     );
+    skipped(reason, &test);
+    false
+}
+
+/// Reports a skip. For [`need!`](crate::need!) and [`skip!`](crate::skip!).
+///
+/// # Panics
+/// When it cannot be noted where `IREKO_SKIPS` says.
+pub fn skipped(reason: &str, here: &str) {
+    let test = here.strip_suffix("::here").unwrap_or(here).replace("::{{closure}}", "");
     eprintln!("SKIP {test}: {reason}");
     if let Some(path) = std::env::var_os("IREKO_SKIPS") {
         let line = format!("{test}\t{}\n", reason.replace(['\n', '\t'], " "));
@@ -68,7 +95,6 @@ pub fn met(need: &Need, here: &str) -> bool {
         let written = file.and_then(|mut file| file.write_all(line.as_bytes()));
         assert!(written.is_ok(), "cannot note the skip: {written:?}");
     }
-    false
 }
 
 impl Need {

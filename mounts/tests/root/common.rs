@@ -13,7 +13,7 @@ static TURN: Mutex<()> = Mutex::new(());
 pub(crate) fn skip(name: &str, needs: &str, why: &str) {
     let required = std::env::var("IREKO_REQUIRE").unwrap_or_default();
     assert!(!required.split(',').any(|r| r == needs), "{name} is required to run: {why}");
-    println!("SKIP {name}: {why}");
+    testkit::skipped(why, name);
 }
 
 /// Runs a test with an empty tmpfs in a private mount namespace, as root.
