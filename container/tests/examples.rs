@@ -47,17 +47,31 @@ fn root_quickstart() {
 fn unpriv_quickstart() {
     need!(unprivileged, userns);
     let (output, stdout) = run("quickstart", &[]);
-    ran(&output, &stdout);
+    as_a_user(&output, &stdout);
+}
+
+/// Root of a user namespace, as in a rootless container of another engine: its ids are few.
+#[test]
+fn unpriv_quickstart_as_root_of_a_user_namespace() {
+    need!(unprivileged, userns);
+    let mut command = Command::new("unshare");
+    command.args(["--user", "--map-root-user", "--"]).arg(example("quickstart"));
+    let output = command.stdin(Stdio::null()).output().expect("unshare(1)");
+    as_a_user(&output, &String::from_utf8(output.stdout.clone()).expect("text"));
+}
+
+fn as_a_user(output: &Output, stdout: &str) {
+    ran(output, stdout);
     if Need::cgroup().missing().is_none() {
-        assert_eq!(line(&stdout, "memory limit"), ["required", "full", "64", "MiB"]);
+        assert_eq!(line(stdout, "memory limit"), ["required", "full", "64", "MiB"]);
         return;
     }
     // Reason, remedy, and that it went on, in this order.
     let order = ["no memory limit: ", "to have it: ", "going on without it", "ran /bin/sh"];
     let found: Vec<_> = order.iter().map(|text| stdout.find(text).expect(text)).collect();
     assert!(found.is_sorted(), "{found:?} in\n{stdout}");
-    assert!(!line(&stdout, "to have it: ").is_empty());
-    assert_eq!(line(&stdout, "memory limit  ")[..2], ["preferred", "absent"]);
+    assert!(!line(stdout, "to have it: ").is_empty());
+    assert_eq!(line(stdout, "memory limit  ")[..2], ["preferred", "absent"]);
     assert!(stdout.ends_with("\nit ran without a memory limit\n"), "{stdout}");
 }
 

@@ -1,6 +1,6 @@
 use crate::start::{Begun, Recipe, Start};
 use crate::{Namespaces, NsFd, Result};
-use ireko_sys::{Errno, ErrorKind, Failure, Pidfd, ProcRoot};
+use ireko_sys::{Errno, ErrorKind, Failure, PerProcess, Pidfd, ProcRoot};
 use std::fmt::Write as _;
 use std::io::Write;
 use std::ops::Range;
@@ -109,7 +109,7 @@ impl IdMaps {
     #[must_use]
     pub fn groups_allowed(&self) -> bool {
         // SAFETY: geteuid takes nothing and cannot fail.
-        self.by_helpers || unsafe { libc::geteuid() } == 0
+        self.by_helpers || unsafe { libc::geteuid() } == 0 && may_set_groups()
     }
 
     /// Says what is wrong with the maps: an empty range, one that overlaps another on
@@ -154,6 +154,15 @@ impl IdMaps {
         put(&proc, process, pid, "gid_map", text(&self.gids).as_bytes())?;
         put(&proc, process, pid, "uid_map", text(&self.uids).as_bytes())
     }
+}
+
+/// Whether the caller's own user namespace lets anybody set groups: those below it do
+/// as it does.
+fn may_set_groups() -> bool {
+    static HERE: PerProcess<bool> = PerProcess::new();
+    *HERE.get(|| {
+        std::fs::read_to_string("/proc/self/setgroups").map_or(true, |text| text.trim() == "allow")
+    })
 }
 
 fn caller() -> (u32, u32) {

@@ -92,7 +92,7 @@ impl Shape {
                 .with_remedy("add .uts_ns()"));
         }
         // SAFETY: geteuid takes nothing and cannot fail.
-        let root = unsafe { libc::geteuid() } == 0;
+        let root = unsafe { libc::geteuid() } == 0 && has_all_ids();
         let maps = match (new.contains(Namespaces::USER), &config.maps) {
             (false, _) => Maps::None,
             (true, Some(maps)) => {
@@ -162,6 +162,13 @@ impl Shape {
             Maps::Fixed(_) => self.caller_mounts,
         }
     }
+}
+
+/// Whether every id can be mapped: not by the root of a user namespace, as in rootless
+/// podman, who is served as an ordinary user is.
+fn has_all_ids() -> bool {
+    let all = |text: String| text.split_whitespace().eq(["0", "0", "4294967295"]);
+    std::fs::read_to_string("/proc/self/uid_map").map_or(true, all)
 }
 
 fn some(kinds: Namespaces) -> Option<Namespaces> {

@@ -192,13 +192,14 @@ fn unpriv_try_wait_and_wait_timeout() {
 #[test]
 fn unpriv_usage_is_told() {
     need!(unprivileged, userns);
-    for (name, builder) in both(["seq", "spin", "0.3", ",", "memhog", "20"]) {
+    // More than this process has: else it is not told.
+    for (name, builder) in both(["seq", "spin", "0.3", ",", "memhog", "200"]) {
         let usage = output(&builder).status.usage().clone();
         assert!(usage.wall >= Duration::from_millis(290), "{name}: {usage:?}");
         assert!(usage.cpu() >= Duration::from_millis(100), "{name}: {usage:?}");
         assert!(usage.cpu() <= usage.wall * 2, "{name}: {usage:?}");
         let rss = usage.max_rss.unwrap().as_bytes();
-        assert!((20 << 20..60 << 20).contains(&rss), "{name}: {usage:?}");
+        assert!((200 << 20..240 << 20).contains(&rss), "{name}: {usage:?}");
     }
 }
 
