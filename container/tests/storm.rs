@@ -194,7 +194,10 @@ fn storm(spawns: usize, threads: usize) {
                 let own = Caller::take_with_thread();
                 loop {
                     let n = next.fetch_add(1, Ordering::Relaxed);
-                    if n >= spawns {
+                    // And as long as it takes to be looked at often enough.
+                    let seen = SAMPLES.load(Ordering::Relaxed) > 100
+                        && SIGNALS.load(Ordering::Relaxed) > 1000;
+                    if n >= spawns && seen {
                         break;
                     }
                     let (name, plan) = &plans[n % plans.len()];
