@@ -17,7 +17,9 @@ pub use std::process::Output;
 /// Safe from threaded programs: what runs between clone and exec is the same
 /// allocation-free child that containers start with. As in `std::process::Command`
 /// the environment and the standard streams are the caller's unless set. No
-/// confinement: for that use the crate `ireko`.
+/// confinement: for that use the crate `ireko`. A Landlock domain or a further seccomp filter that
+/// one thread took for itself alone may not be passed on: restrict the program before its
+/// first start.
 ///
 /// ```
 /// use ireko_namespaces::{Namespaces, Spawn};

@@ -24,7 +24,8 @@ pub(crate) fn moved() {
 pub(crate) struct Standing {
     ids: [libc::uid_t; 6],
     capabilities: [u32; 6],
-    /// no-new-privileges, and the mode of seccomp.
+    /// no-new-privileges, and the mode of seccomp. Which filters and which Landlock domain
+    /// cannot be asked; both need the first, so one who takes the first step is noticed.
     restricted: [i32; 2],
     /// What other code is most likely to have changed; a mount namespace is told by
     /// the working directory that comes with it.
